@@ -1,0 +1,106 @@
+// exp and log that compilers vectorise and that give the same bits on every instruction set and on the GPU
+// (compiled without contraction). Coefficients: own minimax fits (Remez, relative error); reduction constants in
+// two parts, so that k * hi is exact. No fma and no rint: on the baseline they are library calls.
+#pragma once
+#include "hd.h"
+
+namespace fc {
+
+template <class T>
+struct Limits;
+template <>
+struct Limits<double> {
+  static constexpr double infinity = __builtin_inf();
+  static constexpr double exp_low = -708.0;  // below: 0, never a denormal number
+  static constexpr double exp_high = 709.7;
+};
+template <>
+struct Limits<float> {
+  static constexpr float infinity = __builtin_inff();
+  static constexpr float exp_low = -87.0f;
+  static constexpr float exp_high = 88.7f;
+};
+
+// exp(x) for -708 <= x <= 709 (anything else gives garbage), relative error below 2.3e-16.
+FC_HD double exp_bounded(double x) {
+  const double magic = 0x1.8p52;
+  const double shifted = x * 1.4426950408889634074 + magic;  // round(x / log 2) in the low bits
+  const double k = shifted - magic;
+  const double r = (x - k * 0x1.62e42feep-1) - k * 0x1.a39ef35793c76p-33;
+  const double r2 = r * r, r4 = r2 * r2;
+  const double q01 = 0x1.000000000000ap-1 + r * 0x1.55555555554fap-3;
+  const double q23 = 0x1.555555555087cp-5 + r * 0x1.1111111127be5p-7;
+  const double q45 = 0x1.6c16c1842a11dp-10 + r * 0x1.a01a012a57b51p-13;
+  const double q67 = 0x1.a0199a0c677acp-16 + r * 0x1.71df2552390c1p-19;
+  const double q89 = 0x1.28ad72cc30d6cp-22 + r * 0x1.ad7f6f0799fb6p-26;
+  const double q = (q01 + r2 * q23) + r4 * ((q45 + r2 * q67) + r4 * q89);
+  const double p = 1.0 + (r + r2 * q);
+  const uint64_t power = bit_cast<uint64_t>(shifted) << 52;
+  return bit_cast<double>(bit_cast<uint64_t>(p) + power);
+}
+
+// exp(x): 0 below -708, infinity above 709.7, NaN for NaN.
+FC_HD double exp(double x) {
+  double y = exp_bounded(x);
+  y = select(x < Limits<double>::exp_low, 0.0, y);
+  y = select(x > Limits<double>::exp_high, Limits<double>::infinity, y);
+  return select(x == x, y, x);
+}
+
+// exp(x) for -87 <= x <= 88 (anything else gives garbage), relative error below 1.2e-7.
+FC_HD float exp_bounded(float x) {
+  const float magic = 0x1.8p23f;
+  const float shifted = x * 1.44269504f + magic;
+  const float k = shifted - magic;
+  const float r = (x - k * 0x1.62e4p-1f) - k * 0x1.7f7d1cp-20f;
+  const float r2 = r * r;
+  const float q01 = 0x1.fffffcp-2f + r * 0x1.555492p-3f;
+  const float q23 = 0x1.5558f2p-5f + r * 0x1.1239e2p-7f;
+  const float q = (q01 + r2 * q23) + (r2 * r2) * 0x1.6a2434p-10f;
+  const float p = 1.0f + (r + r2 * q);
+  const uint32_t power = bit_cast<uint32_t>(shifted) << 23;
+  return bit_cast<float>(bit_cast<uint32_t>(p) + power);
+}
+
+// exp(x): 0 below -87, infinity above 88.7, NaN for NaN.
+FC_HD float exp(float x) {
+  float y = exp_bounded(x);
+  y = select(x < Limits<float>::exp_low, 0.0f, y);
+  y = select(x > Limits<float>::exp_high, Limits<float>::infinity, y);
+  return select(x == x, y, x);
+}
+
+// log(x) for normal x > 0, relative error below 4e-16; -infinity for 0 and denormal numbers, infinity for
+// infinity, NaN for negative x and NaN.
+FC_HD double log(double x) {
+  const uint64_t bits = bit_cast<uint64_t>(x);
+  // Mantissa into [sqrt(1/2), sqrt(2)). The exponent becomes a double by magic: AVX2 converts no 64-bit integers.
+  const uint64_t root = 0x3fe6a09e667f3bcdull, moved = bits + (0x3ff0000000000000ull - root);
+  const double k = bit_cast<double>((moved >> 52) | 0x4330000000000000ull) - (0x1p52 + 1023.0);
+  const double m = bit_cast<double>((moved & 0x000fffffffffffffull) + root);
+  const double d = m - 1.0, s = d / (m + 1.0), z = s * s, z2 = z * z;
+  const double q01 = 0x1.5555555555593p-1 + z * 0x1.999999997fb31p-2;
+  const double q23 = 0x1.2492494217a45p-2 + z * 0x1.c71c51e7f56c8p-3;
+  const double q45 = 0x1.7466462ce5de0p-3 + z * 0x1.39a0f4fa41586p-3;
+  const double q = (q01 + z2 * q23) + (z2 * z2) * (q45 + z2 * 0x1.2f0d8ee30acd0p-3);
+  // log(m) = 2 s + s z q = d - (s d - s z q): the leading term d is exact.
+  double y = k * 0x1.62e42feep-1 + (d - (s * d - (s * z * q + k * 0x1.a39ef35793c76p-33)));
+  y = select(x < 0x1p-1022, -Limits<double>::infinity, y);
+  y = select(x == Limits<double>::infinity, x, y);
+  return select(x >= 0.0, y, __builtin_nan(""));
+}
+
+FC_HD float log(float x) {
+  const uint32_t bits = bit_cast<uint32_t>(x);
+  const uint32_t offset = bits - 0x3f3504f3u;
+  const float k = float(int32_t(offset) >> 23);
+  const float m = bit_cast<float>(bits - (offset & 0xff800000u));
+  const float d = m - 1.0f, s = d / (m + 1.0f), z = s * s;
+  const float q = 0x1.55557ap-1f + z * (0x1.995e9cp-2f + z * 0x1.31e678p-2f);
+  float y = k * 0x1.62e4p-1f + (d - (s * d - (s * z * q + k * 0x1.7f7d1cp-20f)));
+  y = select(x < 0x1p-126f, -Limits<float>::infinity, y);
+  y = select(x == Limits<float>::infinity, x, y);
+  return select(x >= 0.0f, y, __builtin_nanf(""));
+}
+
+}  // namespace fc

@@ -1,0 +1,263 @@
+// CPU drivers of the row passes: cut the rows into blocks, run the loops of ot_loop.inc, add the column sums.
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <tuple>
+#include <vector>
+
+#include "../common/dtype_switch.h"
+#include "../common/isa.h"
+#include "../common/parallel.h"
+#include "row_pass.h"
+
+#define FC_LOOP_FILE "../ot/ot_loop.inc"
+#include "../common/foreach_isa.h"
+
+namespace fc::ot {
+namespace {
+
+using OptionalTensor = std::optional<Tensor>;
+
+// The cost as it crosses the operators' boundary.
+struct CostArguments {
+  const char* op;
+  Tensor cost;
+  OptionalTensor y;
+  int64_t metric;
+  OptionalTensor row_shift, col_shift;
+  int64_t n = 0, m = 0, d = 0;
+
+  void check() {
+    FC_CHECK(metric >= matrix && metric <= cityblock, op, ": unknown metric ", metric);
+    FC_CHECK(cost.dim() == 2 && cost.is_contiguous(), op, ": `cost` is not a contiguous matrix");
+    FC_CHECK((metric == matrix) == !y, op, ": `y` goes with points, and only with them");
+    n = cost.size(0);
+    d = metric == matrix ? 0 : cost.size(1);
+    m = metric == matrix ? cost.size(1) : y->size(1);
+    FC_CHECK(n > 0 && m > 0, op, ": empty cost");
+    if (y) check_tensor(op, "y", *y, cost.scalar_type(), {d, m});
+    if (row_shift) check_tensor(op, "row_shift", *row_shift, cost.scalar_type(), {n});
+    if (col_shift) check_tensor(op, "col_shift", *col_shift, cost.scalar_type(), {m});
+  }
+};
+
+// A job and the memory it points into.
+template <class T>
+struct PreparedPass {
+  RowPass<T> job;
+  std::vector<T> g_hi, g_lo;
+
+  PreparedPass(const CostArguments& c, const double* g, const double* a, double reg, double* row_lse)
+      : g_hi(c.m), g_lo(c.m) {
+    for (int64_t j = 0; j < c.m; ++j) {
+      g_hi[j] = T(g[j]);
+      g_lo[j] = T(g[j] - double(g_hi[j]));
+    }
+    job.view = {data<T>(c.cost), data<T>(c.y), data<T>(c.row_shift), data<T>(c.col_shift), c.n, c.m, c.d};
+    job.scores = FC_PICK_ISA(choose_scores<T>)(c.metric, c.d, bool(c.col_shift));
+    job.g_hi = g_hi.data();
+    job.g_lo = g_lo.data();
+    job.a = a;
+    job.reg = reg;
+    job.row_lse = row_lse;
+  }
+};
+
+// One thread's scratch, in one allocation per type.
+template <class T>
+struct OwnedScratch {
+  std::vector<T> values;
+  std::vector<double> factor;
+  std::vector<uint8_t> active;
+  RowScratch<T> view;
+
+  explicit OwnedScratch(const RowPass<T>& job)
+      : values(kRows * job.padded() + 2 * kTile + kRows * job.tiles()), factor(kRows * job.tiles()),
+        active(kRows * job.padded() / kLanes) {
+    view.p = values.data();
+    view.sum = view.p + kRows * job.padded();
+    view.lost = view.sum + kTile;
+    view.reference = view.lost + kTile;
+    view.factor = factor.data();
+    view.active = active.data();
+  }
+};
+
+Blocks row_blocks(int64_t n) { return cut_blocks(n, 16, n >= 4096 ? 32 : 16, kRows); }
+
+// Runs the job over all rows; visit(block, i, rows, scratch) sees each group of rows while it is in cache.
+template <class T, class Visit>
+void visit_rows(const RowPass<T>& job, const Visit& visit) {
+  const auto exp_rows = FC_PICK_ISA(exp_rows<T>);
+  for_blocks(row_blocks(job.view.n), [&](int64_t block, int64_t begin, int64_t end) {
+    OwnedScratch<T> scratch(job);
+    for (int64_t i = begin; i < end; i += kRows) {
+      const int64_t rows = std::min(kRows, end - i);
+      exp_rows(job, i, rows, scratch.view);
+      visit(block, i, rows, scratch.view);
+    }
+  });
+}
+
+// The evaluation pass: column sums of the plan, and whatever emit(block, i, rows, scratch) takes from each group.
+template <class T, class Emit>
+void evaluate(const RowPass<T>& job, double* col_sum, const Emit& emit) {
+  const int64_t stride = job.padded(), blocks = row_blocks(job.view.n).count;
+  std::vector<double> partial(blocks * stride);
+  const auto add = FC_PICK_ISA(add_rows<T>);
+  visit_rows(job, [&](int64_t block, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
+    emit(block, i, rows, scratch);
+    add(job, rows, scratch, partial.data() + block * stride);
+  });
+  add_partials(partial.data(), blocks, stride, job.view.m, col_sum);
+}
+
+CostArguments checked(const char* op, Tensor cost, OptionalTensor y, int64_t metric, OptionalTensor row_shift,
+                      OptionalTensor col_shift, const Tensor& g, const Tensor& a) {
+  CostArguments arguments{op, cost, y, metric, row_shift, col_shift};
+  arguments.check();
+  check_tensor(op, "g", g, ScalarType::Double, {arguments.m});
+  check_tensor(op, "a", a, ScalarType::Double, {arguments.n});
+  return arguments;
+}
+
+std::tuple<Tensor, Tensor> ot_row_pass(Tensor cost, OptionalTensor y, int64_t metric, OptionalTensor row_shift,
+                                       OptionalTensor col_shift, Tensor g, Tensor a, double reg) {
+  const auto c = checked("ot_row_pass", cost, y, metric, row_shift, col_shift, g, a);
+  Tensor row_lse = new_tensor<double>(g, {c.n}), col_sum = new_tensor<double>(g, {c.m});
+  switch_floating("ot_row_pass", cost, [&](auto zero) {
+    using T = decltype(zero);
+    const PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, data<double>(row_lse));
+    evaluate(pass.job, data<double>(col_sum), [](auto...) {});
+  });
+  return {row_lse, col_sum};
+}
+
+std::tuple<Tensor, Tensor, Tensor> ot_dense_build(Tensor cost, OptionalTensor y, int64_t metric, OptionalTensor row_shift,
+                                                  OptionalTensor col_shift, Tensor g, Tensor a, double reg) {
+  const auto c = checked("ot_dense_build", cost, y, metric, row_shift, col_shift, g, a);
+  Tensor row_lse = new_tensor<double>(g, {c.n}), col_sum = new_tensor<double>(g, {c.m}), plan;
+  switch_floating("ot_dense_build", cost, [&](auto zero) {
+    using T = decltype(zero);
+    plan = new_tensor<T>(g, {c.n, c.m});
+    const PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, data<double>(row_lse));
+    const auto emit = FC_PICK_ISA(emit_dense<T>);
+    evaluate(pass.job, data<double>(col_sum), [&](int64_t, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
+      for (int64_t r = 0; r < rows; ++r) emit(pass.job, r, scratch, data<T>(plan) + (i + r) * c.m);
+    });
+  });
+  return {row_lse, col_sum, plan};
+}
+
+// Entries that one block of rows keeps.
+struct KeptEntries {
+  std::vector<int32_t> columns, row_columns;
+  std::vector<double> values, row_values;
+};
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ot_sparse_build(Tensor cost, OptionalTensor y, int64_t metric,
+                                                                   OptionalTensor row_shift, OptionalTensor col_shift,
+                                                                   Tensor g, Tensor a, Tensor b, double reg,
+                                                                   double threshold, int64_t max_entries) {
+  const char* op = "ot_sparse_build";
+  const auto c = checked(op, cost, y, metric, row_shift, col_shift, g, a);
+  check_tensor(op, "b", b, ScalarType::Double, {c.m});
+  FC_CHECK(c.m <= INT32_MAX, op, ": more than 2^31 - 1 columns");
+  Tensor row_lse = new_tensor<double>(g, {c.n}), col_sum = new_tensor<double>(g, {c.m});
+  Tensor indptr = new_tensor<int64_t>(g, {c.n + 1});
+  std::vector<double> threshold_b(c.m);
+  for (int64_t j = 0; j < c.m; ++j) threshold_b[j] = threshold * data<double>(b)[j];
+  const double least_b = *std::min_element(threshold_b.begin(), threshold_b.end());
+  std::vector<KeptEntries> kept(row_blocks(c.n).count);
+  std::atomic<int64_t> total{0};
+  int64_t* counts = data<int64_t>(indptr) + 1;
+  switch_floating(op, cost, [&](auto zero) {
+    using T = decltype(zero);
+    const PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, data<double>(row_lse));
+    const auto emit = FC_PICK_ISA(emit_sparse<T>);
+    evaluate(pass.job, data<double>(col_sum), [&](int64_t block, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
+      KeptEntries& own = kept[block];
+      own.row_columns.resize(c.m + 1);
+      own.row_values.resize(c.m + 1);
+      for (int64_t r = 0; r < rows; ++r) {
+        counts[i + r] = 0;
+        if (total.load(std::memory_order_relaxed) > max_entries) continue;  // too dense: the caller wants none
+        const double threshold_a = threshold * pass.job.a[i + r];
+        const int64_t count = emit(pass.job, r, scratch, threshold_a, threshold_b.data(), std::min(threshold_a, least_b),
+                                   own.row_columns.data(), own.row_values.data());
+        own.columns.insert(own.columns.end(), own.row_columns.begin(), own.row_columns.begin() + count);
+        own.values.insert(own.values.end(), own.row_values.begin(), own.row_values.begin() + count);
+        counts[i + r] = count;
+        total.fetch_add(count, std::memory_order_relaxed);
+      }
+    });
+  });
+  const bool fits = total.load() <= max_entries;
+  data<int64_t>(indptr)[0] = 0;
+  for (int64_t i = 0; i < c.n; ++i) counts[i] = fits ? counts[i] + data<int64_t>(indptr)[i] : 0;
+  const int64_t entries = fits ? total.load() : 0;
+  Tensor indices = new_tensor<int32_t>(g, {entries}), values = new_tensor<double>(g, {entries});
+  if (fits) {
+    const Blocks blocks = row_blocks(c.n);
+    for (int64_t block = 0; block < blocks.count; ++block) {
+      const int64_t at = data<int64_t>(indptr)[blocks.begin(block)];
+      std::copy(kept[block].columns.begin(), kept[block].columns.end(), data<int32_t>(indices) + at);
+      std::copy(kept[block].values.begin(), kept[block].values.end(), data<double>(values) + at);
+    }
+  }
+  return {row_lse, col_sum, indptr, indices, values};
+}
+
+// rows_k = P v_k and cols_k = P^T w_k, entries recomputed on the fly; without w the product of Newton's matrix,
+// cols_k = P^T (rows_k / a).
+std::tuple<Tensor, Tensor> ot_plan_product(Tensor cost, OptionalTensor y, int64_t metric, OptionalTensor row_shift,
+                                           OptionalTensor col_shift, Tensor g, Tensor a, double reg, OptionalTensor v,
+                                           OptionalTensor w) {
+  const char* op = "ot_plan_product";
+  const auto c = checked(op, cost, y, metric, row_shift, col_shift, g, a);
+  FC_CHECK(v || w, op, ": `v` or `w` must be given");
+  const int64_t k_rows = v ? v->size(0) : 0, k_cols = w ? w->size(0) : k_rows;
+  if (v) check_tensor(op, "v", *v, ScalarType::Double, {k_rows, c.m});
+  if (w) check_tensor(op, "w", *w, ScalarType::Double, {k_cols, c.n});
+  Tensor rows_out = new_tensor<double>(g, {k_rows, c.n}), cols_out = new_tensor<double>(g, {k_cols, c.m});
+  std::vector<double> row_lse(c.n);
+  double* row_product = data<double>(rows_out);
+  switch_floating(op, cost, [&](auto zero) {
+    using T = decltype(zero);
+    const PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, row_lse.data());
+    const int64_t stride = pass.job.padded(), tiles = pass.job.tiles(), blocks = row_blocks(c.n).count;
+    std::vector<double> partial(blocks * k_cols * stride);
+    const auto add = FC_PICK_ISA(add_rows<T>);
+    const auto dot = FC_PICK_ISA(dot_row<T>);
+    visit_rows(pass.job, [&](int64_t block, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
+      for (int64_t k = 0; k < k_rows; ++k)
+        for (int64_t r = 0; r < rows; ++r) row_product[k * c.n + i + r] = dot(pass.job, r, scratch, data<double>(v) + k * c.m);
+      std::vector<double> weighted(kRows * tiles);
+      RowScratch<T> view = scratch;
+      view.factor = weighted.data();
+      for (int64_t k = 0; k < k_cols; ++k) {
+        for (int64_t r = 0; r < rows; ++r) {
+          const double mass = pass.job.a[i + r];
+          const double weight = w ? data<double>(w)[k * c.n + i + r] : mass > 0 ? row_product[k * c.n + i + r] / mass : 0.0;
+          for (int64_t t = 0; t < tiles; ++t) weighted[r * tiles + t] = weight * scratch.factor[r * tiles + t];
+        }
+        add(pass.job, rows, view, partial.data() + (block * k_cols + k) * stride);
+      }
+    });
+    for (int64_t k = 0; k < k_cols; ++k)
+      add_partials(partial.data() + k * stride, blocks, k_cols * stride, c.m, data<double>(cols_out) + k * c.m);
+  });
+  return {rows_out, cols_out};
+}
+
+}  // namespace
+}  // namespace fc::ot
+
+STABLE_TORCH_LIBRARY_IMPL(fastcore_ops, CPU, m) {
+  m.impl("ot_row_pass", TORCH_BOX(&fc::ot::ot_row_pass));
+  m.impl("ot_dense_build", TORCH_BOX(&fc::ot::ot_dense_build));
+  m.impl("ot_plan_product", TORCH_BOX(&fc::ot::ot_plan_product));
+  m.impl("ot_sparse_build", TORCH_BOX(&fc::ot::ot_sparse_build));
+}

@@ -1,0 +1,54 @@
+"""One sentence form for errors: operation, argument, requirement, what came; then the remedy if there is one."""
+
+from __future__ import annotations
+
+import math
+from typing import NoReturn
+
+import torch
+
+
+def reject(operation: str, expected: str, got: object, remedy: str = "", kind: type[Exception] = ValueError) -> NoReturn:
+    """Raise ``kind`` with the house's sentence. ``expected`` names the argument in backquotes."""
+    sentence = f"{operation}: expected {expected}, got {got}"
+    raise kind(f"{sentence}. {remedy}" if remedy else sentence)
+
+
+def require_real(operation: str, name: str, tensor: torch.Tensor) -> None:
+    """Refuse complex and boolean tensors."""
+    if tensor.dtype.is_complex or tensor.dtype == torch.bool:
+        reject(operation, f"`{name}` of a real dtype", tensor.dtype, "Convert it to float64 or float32.", TypeError)
+
+
+def require_same_device(operation: str, name: str, tensor: torch.Tensor, reference: str, device: torch.device) -> None:
+    """Refuse a tensor that lives elsewhere than the reference argument."""
+    if tensor.device != device:
+        reject(operation, f"`{name}` on the device of `{reference}` ({device})", tensor.device, f"Move `{name}` there.")
+
+
+def positive_float(operation: str, name: str, value: object) -> float:
+    """Return ``value`` as a finite float above zero."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        reject(operation, f"`{name}` to be a positive number", repr(value), kind=TypeError)
+    if not (math.isfinite(number) and number > 0):
+        reject(operation, f"`{name}` to be a finite number above 0", value)
+    return number
+
+
+def count(operation: str, name: str, value: object, least: int) -> int:
+    """Return ``value`` as an integer of at least ``least``."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        reject(operation, f"`{name}` to be an integer", repr(value), kind=TypeError)
+    number = value.__index__()
+    if number < least:
+        reject(operation, f"`{name}` to be at least {least}", number)
+    return int(number)
+
+
+def one_of(operation: str, name: str, value: object, choices: tuple[str, ...]) -> str:
+    """Return ``value`` if it is one of ``choices``."""
+    if value not in choices:
+        reject(operation, f"`{name}` to be one of {', '.join(map(repr, choices))}", repr(value))
+    return str(value)

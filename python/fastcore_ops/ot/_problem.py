@@ -1,0 +1,225 @@
+"""From what the user passes to the problem that is solved: checked, centred, without empty sides, mass one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._arrays import is_numpy, to_tensor
+from .._checks import reject, require_real, require_same_device
+from . import _reference
+from ._point_cloud import METRICS, PointCloud
+
+_MASS_MISMATCH = 1e-6
+_SAMPLED_ROWS = 128
+_CHUNK_ENTRIES = 1 << 18
+
+
+@dataclass
+class Side:
+    """One side of the problem: the entries with mass, and how far centring moved the potential."""
+
+    mass: Tensor  # float64, as given (sums to the total mass)
+    kept: Tensor | None  # indices of positive masses; None when all are
+    offset: Tensor  # float64, one per kept entry: potential = centred potential + offset
+
+    def gather(self, full: Tensor) -> Tensor:
+        """Entries that take part."""
+        return full if self.kept is None else full[self.kept]
+
+
+@dataclass
+class Problem:
+    """Centred problem in the orientation in which it is solved: n rows with exact marginals, m <= n columns.
+
+    ``source`` is (cost, y, metric, row_shift, col_shift) as the operators take it; ``a`` and ``b`` sum to one.
+    """
+
+    source: tuple[Tensor, Tensor | None, int, Tensor | None, Tensor | None]
+    a: Tensor
+    b: Tensor
+    rows: Side
+    cols: Side
+    transposed: bool
+    total_mass: float
+    cost_range: float
+    numpy: bool
+    shift: Tensor | None  # mean of the row points minus mean of the column points, where each cloud was centred alone
+    inputs: tuple[Tensor, ...] = field(repr=False)  # as given, for gradients
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype in which entries of the plan are computed."""
+        return self.source[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the computation."""
+        return self.a.device
+
+    @property
+    def is_points(self) -> bool:
+        """Whether the cost is computed on the fly."""
+        return self.source[2] != _reference.MATRIX
+
+    def precision_floor(self, reg: float) -> float:
+        """Marginal error that rounding leaves: about 0.2 u range / reg; float32 keeps what it loses (see the method page)."""
+        unit = 1.1e-16 if self.dtype == torch.float64 else 1e-10
+        least = 1e-15 if self.dtype == torch.float64 else 2e-8
+        return max(least, 0.2 * unit * self.cost_range / reg)
+
+
+def _checked_cost(operation: str, cost: Any) -> Tensor:
+    matrix = to_tensor(operation, "cost", cost)
+    require_real(operation, "cost", matrix)
+    if matrix.dim() != 2 or 0 in matrix.shape:
+        reject(operation, "`cost` of shape (n, m), both at least 1", tuple(matrix.shape))
+    if not matrix.is_floating_point():
+        return matrix.double()
+    return matrix.float() if matrix.dtype in (torch.float16, torch.bfloat16) else matrix
+
+
+def _checked_mass(operation: str, name: str, mass: Any, size: int, device: torch.device) -> Tensor:
+    if mass is None:
+        return torch.full((size,), 1.0 / size, dtype=torch.float64, device=device)
+    vector = to_tensor(operation, name, mass)
+    require_real(operation, name, vector)
+    require_same_device(operation, name, vector, "cost", device)
+    if tuple(vector.shape) != (size,):
+        reject(operation, f"`{name}` of shape ({size},) to match `cost`", tuple(vector.shape))
+    values = vector.double()
+    detached = values.detach()
+    if not bool(detached.isfinite().all()):
+        reject(operation, f"`{name}` to be finite", "NaN or infinity")
+    if bool((detached < 0).any()):
+        reject(operation, f"`{name}` to be non-negative", float(detached.min()))
+    if not float(detached.sum()) > 0:
+        reject(operation, f"`{name}` with some mass", "all zeros")
+    return values
+
+
+def _balanced(operation: str, a: Tensor, b: Tensor) -> tuple[Tensor, float]:
+    total, other = float(a.sum()), float(b.sum())
+    mismatch = abs(total - other) / max(total, other)
+    if mismatch > _MASS_MISMATCH:
+        reject(
+            operation,
+            "`a` and `b` of equal mass",
+            f"{total:.9g} and {other:.9g} (they differ by {mismatch:.3g}, relative)",
+            "Rescale one of them, e.g. b * (a.sum() / b.sum()).",
+        )
+    return b * (total / other), total
+
+
+def _side(mass: Tensor) -> Side:
+    positive = mass > 0
+    kept = None if bool(positive.all()) else positive.nonzero().squeeze(1)
+    size = mass.shape[0] if kept is None else kept.shape[0]
+    return Side(mass, kept, torch.zeros(size, dtype=torch.float64, device=mass.device))
+
+
+def _pick_rows(matrix: Tensor, kept: Tensor | None) -> Tensor:
+    return matrix if kept is None else matrix[kept]
+
+
+def _centre_matrix(operation: str, cost: Tensor, rows: Side, cols: Side) -> tuple[Tensor, Tensor | None, float]:
+    """Row minima, then column minima, of finite costs; returns (row_shift, col_shift, range of what is left)."""
+    row_shift = cost.amin(1)
+    if bool(row_shift.isnan().any()):
+        reject(operation, "`cost` without NaN", "NaN")
+    if bool(row_shift.isneginf().any()):
+        reject(operation, "`cost` above -inf", "-inf")
+    if bool(row_shift.isposinf().any()):
+        line = int(row_shift.isposinf().nonzero()[0, 0])
+        reject(operation, "`cost` with a finite entry wherever there is mass", f"only inf in line {line}")
+    col_shift, largest = torch.full_like(cost[0], math.inf), torch.full_like(cost[0], -math.inf)
+    step = max(1, _CHUNK_ENTRIES // cost.shape[1])
+    has_forbidden = bool(cost[0].isposinf().any()) or math.isinf(float(cost.amax()))
+    for start in range(0, cost.shape[0], step):
+        chunk = cost[start : start + step] - row_shift[start : start + step, None]
+        torch.minimum(col_shift, chunk.amin(0), out=col_shift)
+        if has_forbidden:
+            chunk = chunk.masked_fill(chunk.isposinf(), -math.inf)
+        torch.maximum(largest, chunk.amax(0), out=largest)
+    if bool(col_shift.isposinf().any()):
+        line = int(col_shift.isposinf().nonzero()[0, 0])
+        reject(operation, "`cost` with a finite entry wherever there is mass", f"only inf in line {line} of the other side")
+    cost_range = max(0.0, float((largest - col_shift).max()))
+    rows.offset, cols.offset = row_shift.double(), col_shift.double()
+    return row_shift, col_shift, cost_range
+
+
+def _centre_points(
+    x: Tensor, y: Tensor, metric: int, rows: Side, cols: Side
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Move the clouds to where differences lose least; for squared distances each to its own mean, an exact rewriting.
+
+    ``|x - y|^2 = |x' - y'|^2 + 2 <d, x'> + |d|^2 - 2 <d, y'>`` with x' and y' centred and d the difference of means.
+    """
+    x, y = x.double(), y.double()
+    mean_x, mean_y = x.mean(0), y.mean(0)
+    if metric != _reference.SQEUCLIDEAN:
+        middle = (mean_x + mean_y) / 2
+        return x - middle, y - middle, None
+    x, y, shift = x - mean_x, y - mean_y, mean_x - mean_y
+    rows.offset = 2 * (x @ shift) + shift.square().sum()
+    cols.offset = -2 * (y @ shift)
+    return x, y, shift
+
+
+def _range_of_points(x: Tensor, y: Tensor, metric: int) -> float:
+    """Range of the cost over evenly spaced rows: it sets the scale of the annealing, nothing else."""
+    picked = torch.linspace(0, x.shape[0] - 1, min(_SAMPLED_ROWS, x.shape[0]), device=x.device).long()
+    sample = _reference.cost_rows(x[picked], y.t(), metric, None, None)
+    return float(sample.max() - sample.min())
+
+
+def prepare(operation: str, cost: Any, a: Any, b: Any) -> Problem:
+    """Check the arguments of a transport solver and return the centred problem."""
+    points = cost if isinstance(cost, PointCloud) else None
+    matrix = points.x if points is not None else _checked_cost(operation, cost)
+    device = matrix.device
+    n, m = points.shape if points is not None else matrix.shape
+    a_given = _checked_mass(operation, "a", a, n, device)
+    b_given = _checked_mass(operation, "b", b, m, device)
+    inputs = (points.x, points.y, a_given, b_given) if points is not None else (matrix, a_given, b_given)
+    numpy = points.numpy if points is not None else is_numpy(cost)
+    with torch.no_grad():
+        b_scaled, total = _balanced(operation, a_given.detach(), b_given.detach())
+        rows, cols = _side(a_given.detach()), _side(b_scaled)
+        transposed = cols.offset.shape[0] > rows.offset.shape[0]
+        shift = None
+        if transposed:
+            rows, cols = cols, rows
+        if points is not None:
+            metric = METRICS.index(points.metric) + 1
+            x, y = (points.y, points.x) if transposed else (points.x, points.y)
+            x, y = _pick_rows(x.detach(), rows.kept), _pick_rows(y.detach(), cols.kept)
+            x, y, shift = _centre_points(x, y, metric, rows, cols)
+            cost_range = _range_of_points(x, y, metric)
+            dtype = points.x.dtype
+            source = (x.to(dtype).contiguous(), y.t().to(dtype).contiguous(), metric, None, None)
+        else:
+            dense = matrix.detach().t() if transposed else matrix.detach()
+            dense = _pick_rows(dense, rows.kept)
+            dense = dense if cols.kept is None else dense[:, cols.kept]
+            dense = dense.contiguous()
+            row_shift, col_shift, cost_range = _centre_matrix(operation, dense, rows, cols)
+            source = (dense, None, _reference.MATRIX, row_shift, col_shift)
+        return Problem(
+            source=source,
+            a=rows.gather(rows.mass) / total,
+            b=cols.gather(cols.mass) / total,
+            rows=rows,
+            cols=cols,
+            transposed=transposed,
+            total_mass=total,
+            cost_range=cost_range,
+            numpy=numpy,
+            shift=shift,
+            inputs=inputs,
+        )

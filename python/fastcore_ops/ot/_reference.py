@@ -1,0 +1,176 @@
+"""Readable torch truth of the transport operators; runs wherever no kernel exists.
+
+A cost is ``(cost, y, metric, row_shift, col_shift)``: metric 0 takes the matrix ``cost`` (n, m) and centres its entries
+as ``(cost - row_shift_i) - col_shift_j``; metrics 1, 2, 3 (squared Euclidean, Euclidean, city block) take points
+``cost`` (n, d) and ``y`` (d, m). Everything is computed in float64, whatever the dtype of the cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+MATRIX, SQEUCLIDEAN, EUCLIDEAN, CITYBLOCK = range(4)
+_CHUNK_ENTRIES = 1 << 22
+
+
+def cost_rows(cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None) -> Tensor:
+    """Centred cost of the given rows as a float64 matrix."""
+    if metric == MATRIX:
+        rows = cost.double()
+        rows = rows if row_shift is None else rows - row_shift.double()[:, None]
+        return rows if col_shift is None else rows - col_shift.double()
+    assert y is not None
+    total = torch.zeros(cost.shape[0], y.shape[1], dtype=torch.float64, device=cost.device)
+    for x_k, y_k in zip(cost.double().unbind(1), y.double().unbind(0), strict=True):
+        difference = x_k[:, None] - y_k
+        total += difference.abs() if metric == CITYBLOCK else difference.square()
+    return total.sqrt() if metric == EUCLIDEAN else total
+
+
+def plan_rows(
+    cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None, g: Tensor, a: Tensor, reg: float
+) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """Yield ``(rows, centred cost, log sum exp, plan)`` for chunks of rows: L = lse_j((g - C) / reg), P = a exp(. - L)."""
+    n, m = cost.shape[0], g.shape[0]
+    step = max(1, _CHUNK_ENTRIES // m)
+    for start in range(0, n, step):
+        rows = slice(start, min(n, start + step))
+        centred = cost_rows(cost[rows], y, metric, None if row_shift is None else row_shift[rows], col_shift)
+        z = (g - centred) / reg
+        row_lse = torch.logsumexp(z, dim=1)
+        plan = a[rows, None] * (z - row_lse[:, None]).exp()
+        yield rows, centred, row_lse, torch.nan_to_num(plan, nan=0.0)  # a row that is forbidden throughout
+
+
+def row_pass(
+    cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None, g: Tensor, a: Tensor, reg: float
+) -> tuple[Tensor, Tensor]:
+    """Evaluation pass: log sum exp of each row, and column sums of the plan whose rows are exact."""
+    row_lse, col_sum = torch.empty_like(a), torch.zeros_like(g)
+    for rows, _, lse, plan in plan_rows(cost, y, metric, row_shift, col_shift, g, a, reg):
+        row_lse[rows] = lse
+        col_sum += plan.sum(0)
+    return row_lse, col_sum
+
+
+def dense_build(
+    cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None, g: Tensor, a: Tensor, reg: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Evaluation pass that also returns the plan, in the dtype of the cost."""
+    row_lse, col_sum = torch.empty_like(a), torch.zeros_like(g)
+    dense = torch.empty(a.shape[0], g.shape[0], dtype=cost.dtype, device=cost.device)
+    for rows, _, lse, plan in plan_rows(cost, y, metric, row_shift, col_shift, g, a, reg):
+        row_lse[rows], dense[rows] = lse, plan.to(cost.dtype)
+        col_sum += plan.sum(0)
+    return row_lse, col_sum, dense
+
+
+def sparse_build(
+    cost: Tensor,
+    y: Tensor | None,
+    metric: int,
+    row_shift: Tensor | None,
+    col_shift: Tensor | None,
+    g: Tensor,
+    a: Tensor,
+    b: Tensor,
+    reg: float,
+    threshold: float,
+    max_entries: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Evaluation pass that also returns the entries above ``threshold * min(a_i, b_j)`` as CSR; none if over ``max_entries``."""
+    row_lse, col_sum = torch.empty_like(a), torch.zeros_like(g)
+    counts = torch.zeros(a.shape[0] + 1, dtype=torch.int64, device=a.device)
+    indices, values, total = [], [], 0
+    for rows, _, lse, plan in plan_rows(cost, y, metric, row_shift, col_shift, g, a, reg):
+        row_lse[rows] = lse
+        col_sum += plan.sum(0)
+        keep = plan > torch.minimum(threshold * a[rows, None], threshold * b)
+        counts[1:][rows] = keep.sum(1)
+        total += int(keep.sum())
+        if total <= max_entries:
+            indices.append(keep.nonzero()[:, 1].int())
+            values.append(plan[keep])
+    if total > max_entries:
+        return row_lse, col_sum, torch.zeros_like(counts), counts.new_empty(0, dtype=torch.int32), a.new_empty(0)
+    return row_lse, col_sum, counts.cumsum(0), torch.cat(indices), torch.cat(values)
+
+
+def plan_product(
+    cost: Tensor,
+    y: Tensor | None,
+    metric: int,
+    row_shift: Tensor | None,
+    col_shift: Tensor | None,
+    g: Tensor,
+    a: Tensor,
+    reg: float,
+    v: Tensor | None,
+    w: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """``rows_k = P v_k`` and ``cols_k = P^T w_k``; without w, ``cols_k = P^T (rows_k / a)``."""
+    k_rows = 0 if v is None else v.shape[0]
+    k_cols = k_rows if w is None else w.shape[0]
+    rows_out = torch.empty(k_rows, a.shape[0], dtype=torch.float64, device=a.device)
+    cols_out = torch.zeros(k_cols, g.shape[0], dtype=torch.float64, device=a.device)
+    for rows, _, _, plan in plan_rows(cost, y, metric, row_shift, col_shift, g, a, reg):
+        if v is not None:
+            rows_out[:, rows] = v @ plan.t()
+        weights = torch.nan_to_num(rows_out[:, rows] / a[rows], nan=0.0) if w is None else w[:, rows]
+        cols_out += weights @ plan
+    return rows_out, cols_out
+
+
+def cg(
+    indptr: Tensor | None, indices: Tensor | None, values: Tensor, a: Tensor, diagonal: Tensor, rhs: Tensor, tol: float, max_iter: int
+) -> tuple[Tensor, Tensor]:
+    """Jacobi-preconditioned conjugate gradients for ``(diag(diagonal) - P^T diag(1/a) P) d = rhs``; info = (steps, residual)."""
+    if indptr is None:
+        plan = values.double()
+    else:
+        assert indices is not None
+        plan = torch.zeros(a.shape[0], diagonal.shape[0], dtype=torch.float64, device=a.device)
+        row_of = torch.repeat_interleave(torch.arange(a.shape[0], device=a.device), indptr.diff())
+        plan[row_of, indices.long()] = values
+
+    def product(v: Tensor) -> Tensor:
+        return diagonal * v - plan.t() @ ((plan @ v) / a)
+
+    inverse = 1.0 / torch.maximum(diagonal - (plan.square() / a[:, None]).sum(0), 1e-3 * diagonal)
+    x, r, p = torch.zeros_like(rhs), rhs.clone(), torch.zeros_like(rhs)
+    scale = float(r.abs().sum())
+    residual, rho_before, steps = (1.0 if scale > 0 else 0.0), 1.0, 0
+    while steps < max_iter and residual > tol:
+        z = inverse * r
+        rho = float(r @ z)
+        p = z + (rho / rho_before if steps else 0.0) * p
+        q = product(p)
+        curvature = float(p @ q)
+        if not curvature > 0:
+            break
+        x += (rho / curvature) * p
+        r -= (rho / curvature) * q
+        rho_before, residual, steps = rho, float(r.abs().sum()) / scale, steps + 1
+    return x, torch.tensor([float(steps), residual], dtype=torch.float64, device=a.device)
+
+
+def sinkhorn_steps(
+    kernel: Tensor, a: Tensor, b: Tensor, v: Tensor, steps: int, tol: float, limit: float
+) -> tuple[Tensor, Tensor]:
+    """Sinkhorn's iteration ``u = a / K v``, ``v = b / K^T u`` on a kernel; v is updated in place."""
+    errors = torch.full((steps,), float("nan"), dtype=torch.float64, device=a.device)
+    K = kernel.double()
+    u = a
+    for step in range(steps):
+        u = a / (K @ v)
+        c = K.t() @ u
+        errors[step] = (v * c - b).abs().sum()
+        following = b / c
+        inside = bool(((following.log().abs() < limit) | ~following.isfinite()).all()) and bool(following.isfinite().all())
+        if float(errors[step]) <= tol or not inside or step + 1 == steps:
+            break
+        v.copy_(following)
+    return u, errors

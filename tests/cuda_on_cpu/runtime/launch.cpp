@@ -1,0 +1,65 @@
+// A launch: checks what a device would check, then runs the blocks one after another.
+#include <algorithm>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "block.h"
+
+namespace cuda_on_cpu {
+
+namespace {
+
+void check_configuration(dim3 grid, dim3 block, size_t shared_bytes) {
+  const uint64_t count = uint64_t(block.x) * block.y * block.z;
+  const char* reason = nullptr;
+  if (!count || count > 1024 || block.z > 64) reason = "a block has 1 to 1024 threads, at most 64 along z";
+  if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu) reason = "grid.x is 1 to 2147483647";
+  if (grid.y > 65535 || grid.z > 65535) reason = "grid.y and grid.z are at most 65535";
+  if (shared_bytes > kMaxSharedBytes) reason = "a block has at most 227 KB of shared memory";
+  if (reason) throw std::runtime_error(std::string("launch: invalid configuration: ") + reason);
+}
+
+// Numbers of the blocks to run, in the order in which they run.
+std::vector<uint64_t> choose_blocks(uint64_t total) {
+  const uint64_t limit = uint64_t(options.sample_blocks);
+  const uint64_t count = limit && total > limit ? limit : total;
+  if (count > uint64_t(1) << 26) throw std::runtime_error("launch: too many blocks to run them all here");
+  std::vector<uint64_t> blocks(count);
+  for (uint64_t i = 0; i < count; ++i) blocks[i] = i < (count + 1) / 2 ? i : total - count + i;
+  if (options.order == Order::kReverse) std::reverse(blocks.begin(), blocks.end());
+  if (options.order == Order::kRandom) std::shuffle(blocks.begin(), blocks.end(), random_numbers);
+  return blocks;
+}
+
+}  // namespace
+
+void launch_blocks(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void*), void* argument) {
+  static std::mutex one_launch_at_a_time;
+  std::lock_guard<std::mutex> lock(one_launch_at_a_time);
+  check_configuration(grid, block, shared_bytes);
+  const auto blocks = choose_blocks(uint64_t(grid.x) * grid.y * grid.z);
+  block_size = block;
+  grid_size = grid;
+  shared_memory.begin_launch(blocks.size(), shared_bytes);
+  begin_launch(block, blocks.size(), body, argument);
+  bool ok = true;
+  for (uint64_t position = 0; position < blocks.size() && ok; ++position) {
+    const uint64_t id = blocks[position];
+    block_index = {unsigned(id % grid.x), unsigned(id / grid.x % grid.y), unsigned(id / grid.x / grid.y)};
+    ok = run_block(position);
+  }
+  const std::string error = end_launch();
+  shared_memory.end_launch();
+  if (!error.empty()) throw std::runtime_error(error);
+}
+
+}  // namespace cuda_on_cpu
+
+// order: 0 forward, 1 reverse, 2 random (from `seed`). sample_blocks: 0 runs every block of a launch,
+// else only the first and the last, this many in all.
+extern "C" void cuda_on_cpu_configure(int order, unsigned seed, long sample_blocks) {
+  cuda_on_cpu::options = {static_cast<cuda_on_cpu::Order>(order), sample_blocks};
+  cuda_on_cpu::random_numbers.seed(seed);
+}

@@ -1,0 +1,115 @@
+"""The CPU twin of the CUDA kernels: every .cu file compiled with g++ against the runtime of this folder.
+
+    python tests/cuda_on_cpu/twin.py [plain asan tsan portable]
+
+Each mode gives build/cuda_on_cpu/MODE/libfastcore_cuda_on_cpu.so, which registers the operators in the
+namespace `fastcore_cuda_on_cpu` on CPU tensors, and two programs that need no torch: `planted_bugs` and
+`runtime_test`. Only what has changed is compiled.
+FASTCORE_CUDA_ON_CPU=<the library> gives the package a backend "cuda_on_cpu".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import native_build as native  # noqa: E402
+
+OUT = ROOT / "build" / "cuda_on_cpu"
+RUNTIME = sorted((HERE / "runtime").glob("*.cpp"))
+ORDERS = ("forward", "reverse", "random")
+PROGRAMS = ("planted_bugs", "runtime_test")
+
+ASAN = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+TSAN = ["-fsanitize=thread"]
+# mode: (flags for kernels and for linking, flags for the runtime, which is never instrumented)
+MODES = {
+    "plain": ([], []),
+    "asan": (ASAN, ["-DCUDA_ON_CPU_ASAN"]),
+    "tsan": (TSAN, ["-DCUDA_ON_CPU_TSAN"]),
+    "portable": ([], ["-DCUDA_ON_CPU_UCONTEXT"]),  # as on other processors than x86-64
+}
+# Contraction off, as the CUDA files are compiled: entries have the same bits in all builds.
+FLAGS = ["-std=c++20", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fno-omit-frame-pointer", "-Wall", "-Wextra",
+         "-Wno-unknown-pragmas", f"-ffile-prefix-map={ROOT}/=", "-Itests/cuda_on_cpu/runtime"]  # fmt: skip
+
+
+def _compile(mode: str, source: Path) -> native.Job:
+    kernel_flags, runtime_flags = MODES[mode]
+    flags = runtime_flags if source in RUNTIME else kernel_flags
+    cxx = shlex.split(native.compiler())
+    out = OUT / mode / "objects" / (source.name + ".o")
+    command = [*cxx, "-x", "c++", "-c", str(source.relative_to(ROOT)), "-o", str(out), "-MMD", "-MF",
+               str(out.with_suffix(".d")), *FLAGS, *flags, *native.ABI[:1], *native._includes()]  # fmt: skip
+    return native.Job(out, command, [source], key=native.torch_version()[0])
+
+
+def _link(mode: str, name: str, objects: list[Path], shared: bool) -> native.Job:
+    out = OUT / mode / name
+    libraries = [f"-L{native.torch_dir() / 'lib'}", "-ltorch_cpu"] if shared else []
+    command = [*shlex.split(native.compiler()), *MODES[mode][0], *(["-shared"] if shared else []), "-o", str(out),
+               *map(str, objects), *libraries, "-lpthread"]  # fmt: skip
+    return native.Job(out, command, objects)
+
+
+def build(mode: str) -> None:
+    """Brings everything of one mode up to date."""
+    kernels = sorted((ROOT / "csrc").glob("*/*.cu")) if mode != "portable" else []
+    library = [*kernels, HERE / "registration.cpp"] if kernels else []
+    programs = [HERE / f"{name}.cu" for name in PROGRAMS]
+    jobs = {source: _compile(mode, source) for source in [*RUNTIME, *library, *programs]}
+    native.run_jobs(list(jobs.values()))
+    runtime = [jobs[source].output for source in RUNTIME]
+    links = [_link(mode, p.stem, [*runtime, jobs[p].output], shared=False) for p in programs]
+    if library:
+        objects = [*runtime, *(jobs[source].output for source in library)]
+        links.append(_link(mode, library_path(mode).name, objects, shared=True))
+    native.run_jobs(links)
+
+
+def library_path(mode: str) -> Path:
+    return OUT / mode / "libfastcore_cuda_on_cpu.so"
+
+
+def program_path(mode: str, name: str) -> Path:
+    return OUT / mode / name
+
+
+def sanitizer_environment(mode: str) -> dict[str, str]:
+    """What a Python process needs to load the library of this mode."""
+    names = {"asan": ["libasan.so", "libubsan.so", "libstdc++.so"], "tsan": ["libtsan.so"]}.get(mode, [])
+    cxx = shlex.split(native.compiler())
+    paths = [subprocess.run([*cxx, f"-print-file-name={n}"], capture_output=True, text=True).stdout.strip() for n in names]
+    env = {"LD_PRELOAD": ":".join(str(Path(p).resolve()) for p in paths)} if paths else {}
+    if mode == "asan":
+        env |= {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+    if mode == "tsan":  # torch and Python are not instrumented, and OpenMP's barriers are invisible
+        env |= {"TSAN_OPTIONS": "ignore_noninstrumented_modules=1 atexit_sleep_ms=0", "OMP_NUM_THREADS": "1"}
+    return env
+
+
+class Twin:
+    """The library of one mode, loaded into this process; its operators are in torch.ops.fastcore_cuda_on_cpu."""
+
+    def __init__(self, mode: str) -> None:
+        import torch
+
+        torch.ops.load_library(library_path(mode))
+        self.ops = torch.ops.fastcore_cuda_on_cpu
+        self._configure = ctypes.CDLL(str(library_path(mode))).cuda_on_cpu_configure
+        self._configure.argtypes = [ctypes.c_int, ctypes.c_uint, ctypes.c_long]
+
+    def configure(self, order: str = "forward", seed: int = 1, sample_blocks: int = 0) -> None:
+        """Order of the threads of a block and of the blocks; sample_blocks > 0 runs only the first and last blocks."""
+        self._configure(ORDERS.index(order), seed, sample_blocks)
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or MODES:
+        build(chosen)
