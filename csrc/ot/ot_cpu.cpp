@@ -135,27 +135,71 @@ std::tuple<Tensor, Tensor> ot_row_pass(Tensor cost, OptionalTensor y, int64_t me
   return {row_lse, col_sum};
 }
 
-std::tuple<Tensor, Tensor, Tensor> ot_dense_build(Tensor cost, OptionalTensor y, int64_t metric, OptionalTensor row_shift,
-                                                  OptionalTensor col_shift, Tensor g, Tensor a, double reg) {
+std::tuple<Tensor, Tensor> ot_dense_build(Tensor cost, OptionalTensor y, int64_t metric, OptionalTensor row_shift,
+                                          OptionalTensor col_shift, Tensor g, Tensor a, double reg, Tensor plan) {
   const auto c = checked("ot_dense_build", cost, y, metric, row_shift, col_shift, g, a);
-  Tensor row_lse = new_tensor<double>(g, {c.n}), col_sum = new_tensor<double>(g, {c.m}), plan;
+  Tensor row_lse = new_tensor<double>(g, {c.n}), col_sum = new_tensor<double>(g, {c.m});
   switch_floating("ot_dense_build", cost, [&](auto zero) {
     using T = decltype(zero);
-    plan = new_tensor<T>(g, {c.n, c.m});
+    check_tensor("ot_dense_build", "plan", plan, dtype_of<T>::value, {c.n, c.m});
     const PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, data<double>(row_lse));
     const auto emit = FC_PICK_ISA(emit_dense<T>);
     evaluate(pass.job, data<double>(col_sum), [&](int64_t, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
       for (int64_t r = 0; r < rows; ++r) emit(pass.job, r, scratch, data<T>(plan) + (i + r) * c.m);
     });
   });
-  return {row_lse, col_sum, plan};
+  return {row_lse, col_sum};
 }
 
-// Entries that one block of rows keeps.
-struct KeptEntries {
-  std::vector<int32_t> columns, row_columns;
-  std::vector<double> values, row_values;
+// What one block of rows keeps, and room for one more row.
+template <class T>
+struct KeptBlocks {
+  std::vector<int32_t> blocks, row_blocks;
+  std::vector<T> values, row_values;
+
+  void append(int64_t count) {
+    blocks.insert(blocks.end(), row_blocks.begin(), row_blocks.begin() + count);
+    values.insert(values.end(), row_values.begin(), row_values.begin() + count * kBlock);
+  }
 };
+
+// Evaluation pass that keeps the sparse plan; more than `max_entries` entries are not kept (the outputs are then empty).
+template <class T>
+std::pair<Tensor, Tensor> build_sparse(const RowPass<T>& job, const Tensor& b, double threshold, int64_t max_entries,
+                                       double* col_sum, int64_t* indptr) {
+  const int64_t n = job.view.n, m = job.view.m, block_count = (m + kBlock - 1) / kBlock;
+  std::vector<double> threshold_b(block_count, Limits<double>::infinity);
+  for (int64_t j = 0; j < m; ++j) threshold_b[j / kBlock] = std::min(threshold_b[j / kBlock], threshold * data<double>(b)[j]);
+  const Blocks cuts = row_blocks(n);
+  std::vector<KeptBlocks<T>> kept(cuts.count);
+  std::atomic<int64_t> total{0};
+  const auto emit = FC_PICK_ISA(emit_sparse<T>);
+  evaluate(job, col_sum, [&](int64_t cut, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
+    KeptBlocks<T>& own = kept[cut];
+    own.row_blocks.resize(block_count);
+    own.row_values.resize(block_count * kBlock);
+    for (int64_t r = 0; r < rows; ++r) {
+      indptr[i + r + 1] = 0;
+      if (total.load(std::memory_order_relaxed) * kBlock > max_entries) continue;
+      const int64_t count = emit(job, r, scratch, threshold * job.a[i + r], threshold_b.data(), own.row_blocks.data(),
+                                 own.row_values.data());
+      own.append(count);
+      indptr[i + r + 1] = count;
+      total.fetch_add(count, std::memory_order_relaxed);
+    }
+  });
+  const bool fits = total.load() * kBlock <= max_entries;
+  const int64_t entries = fits ? total.load() : 0;
+  indptr[0] = 0;
+  for (int64_t i = 0; i < n; ++i) indptr[i + 1] = fits ? indptr[i] + indptr[i + 1] : 0;
+  Tensor blocks = new_tensor<int32_t>(b, {entries}), values = new_tensor<T>(b, {entries, kBlock});
+  for (int64_t cut = 0; fits && cut < cuts.count; ++cut) {
+    const int64_t at = indptr[cuts.begin(cut)];
+    std::copy(kept[cut].blocks.begin(), kept[cut].blocks.end(), data<int32_t>(blocks) + at);
+    std::copy(kept[cut].values.begin(), kept[cut].values.end(), data<T>(values) + at * kBlock);
+  }
+  return {blocks, values};
+}
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ot_sparse_build(Tensor cost, OptionalTensor y, int64_t metric,
                                                                    OptionalTensor row_shift, OptionalTensor col_shift,
@@ -167,47 +211,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> ot_sparse_build(Tensor cost, 
   FC_CHECK(c.m <= INT32_MAX, op, ": more than 2^31 - 1 columns");
   Tensor row_lse = new_tensor<double>(g, {c.n}), col_sum = new_tensor<double>(g, {c.m});
   Tensor indptr = new_tensor<int64_t>(g, {c.n + 1});
-  std::vector<double> threshold_b(c.m);
-  for (int64_t j = 0; j < c.m; ++j) threshold_b[j] = threshold * data<double>(b)[j];
-  const double least_b = *std::min_element(threshold_b.begin(), threshold_b.end());
-  std::vector<KeptEntries> kept(row_blocks(c.n).count);
-  std::atomic<int64_t> total{0};
-  int64_t* counts = data<int64_t>(indptr) + 1;
-  switch_floating(op, cost, [&](auto zero) {
+  auto [blocks, values] = switch_floating(op, cost, [&](auto zero) {
     using T = decltype(zero);
     const PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, data<double>(row_lse));
-    const auto emit = FC_PICK_ISA(emit_sparse<T>);
-    evaluate(pass.job, data<double>(col_sum), [&](int64_t block, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
-      KeptEntries& own = kept[block];
-      own.row_columns.resize(c.m + 1);
-      own.row_values.resize(c.m + 1);
-      for (int64_t r = 0; r < rows; ++r) {
-        counts[i + r] = 0;
-        if (total.load(std::memory_order_relaxed) > max_entries) continue;  // too dense: the caller wants none
-        const double threshold_a = threshold * pass.job.a[i + r];
-        const int64_t count = emit(pass.job, r, scratch, threshold_a, threshold_b.data(), std::min(threshold_a, least_b),
-                                   own.row_columns.data(), own.row_values.data());
-        own.columns.insert(own.columns.end(), own.row_columns.begin(), own.row_columns.begin() + count);
-        own.values.insert(own.values.end(), own.row_values.begin(), own.row_values.begin() + count);
-        counts[i + r] = count;
-        total.fetch_add(count, std::memory_order_relaxed);
-      }
-    });
+    return build_sparse(pass.job, b, threshold, max_entries, data<double>(col_sum), data<int64_t>(indptr));
   });
-  const bool fits = total.load() <= max_entries;
-  data<int64_t>(indptr)[0] = 0;
-  for (int64_t i = 0; i < c.n; ++i) counts[i] = fits ? counts[i] + data<int64_t>(indptr)[i] : 0;
-  const int64_t entries = fits ? total.load() : 0;
-  Tensor indices = new_tensor<int32_t>(g, {entries}), values = new_tensor<double>(g, {entries});
-  if (fits) {
-    const Blocks blocks = row_blocks(c.n);
-    for (int64_t block = 0; block < blocks.count; ++block) {
-      const int64_t at = data<int64_t>(indptr)[blocks.begin(block)];
-      std::copy(kept[block].columns.begin(), kept[block].columns.end(), data<int32_t>(indices) + at);
-      std::copy(kept[block].values.begin(), kept[block].values.end(), data<double>(values) + at);
-    }
-  }
-  return {row_lse, col_sum, indptr, indices, values};
+  return {row_lse, col_sum, indptr, blocks, values};
 }
 
 // rows_k = P v_k and cols_k = P^T w_k, entries recomputed on the fly; without w the product of Newton's matrix,

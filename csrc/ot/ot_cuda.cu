@@ -58,6 +58,7 @@ struct Potential {
   }
 };
 
+// gate: no spills
 __global__ void split_potential_kernel(const double* g, int64_t m, float* hi, float* lo) {
   for (int64_t j = int64_t(blockIdx.x) * kThreads + threadIdx.x; j < m; j += int64_t(gridDim.x) * kThreads) {
     hi[j] = static_cast<float>(g[j]);
@@ -66,6 +67,7 @@ __global__ void split_potential_kernel(const double* g, int64_t m, float* hi, fl
 }
 
 // Writes row_lse and, for the column kernel, row_max and weight = a / sum of exponentials.
+// gate: no spills
 template <int threads, class T, class Cost>
 __global__ void row_lse_kernel(Cost cost, Potential<T> g, const double* a, double reg, int64_t n, int64_t m,
                                double* row_lse, T* row_max, double* weight) {
@@ -93,6 +95,7 @@ __global__ void row_lse_kernel(Cost cost, Potential<T> g, const double* a, doubl
 }
 
 // partial[group, j] = sum over the group's rows of a_i exp((g_j - C_ij) / reg - L_i).
+// gate: no spills
 template <class T, class Cost>
 __global__ void column_partials_kernel(Cost cost, Potential<T> g, double reg, int64_t n, int64_t m,
                                        int64_t group_rows, const T* row_max, const double* weight,
@@ -110,6 +113,7 @@ __global__ void column_partials_kernel(Cost cost, Potential<T> g, double reg, in
   }
 }
 
+// gate: no spills
 __global__ void add_partials_kernel(const double* partial, int64_t groups, int64_t m, double* col_sum) {
   for (int64_t j = int64_t(blockIdx.x) * kThreads + threadIdx.x; j < m; j += int64_t(gridDim.x) * kThreads) {
     double sum = 0;

@@ -10,6 +10,9 @@ namespace fc::ot {
 // Rows of the plan are worked on four at a time, in tiles of columns that stay in the first-level cache.
 constexpr int64_t kRows = 4;
 constexpr int64_t kTile = 512;
+// A sparse plan is kept in blocks of eight columns: products with it are vector instructions, and on images and
+// densities, where neighbours are kept together, most of a block is used.
+constexpr int64_t kBlock = 8;
 
 template <class T>
 struct CostView {

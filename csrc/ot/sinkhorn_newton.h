@@ -64,9 +64,9 @@ FC_HD T exponent_cutoff() {
   return sizeof(T) == 8 ? T(-60) : T(-42);
 }
 
-// An entry is kept in the sparse Hessian when it exceeds threshold * min(a_i, b_j) (mass-relative, both sides).
-FC_HD bool keep_entry(double plan, double threshold_a, double threshold_b) {
-  return plan > select(threshold_a < threshold_b, threshold_a, threshold_b);
+// An entry belongs to the sparse plan when it exceeds threshold * min(a_i, b_j) (mass-relative, both sides).
+FC_HD double keep_bar(double threshold_a, double threshold_b) {
+  return select(threshold_a < threshold_b, threshold_a, threshold_b);
 }
 
 }  // namespace fc::ot

@@ -1,7 +1,8 @@
-"""The expensive moves on one problem, counted: evaluation passes, products with the plan, Newton's linear system."""
+"""The expensive moves on one problem, counted: evaluation passes, products with the plan, stored plans."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -11,35 +12,78 @@ from .. import _backend
 from . import _reference
 from ._problem import Problem
 
-_DENSITY_SWITCH = 0.3
-_MOST_ENTRIES = 25_000_000  # of a sparse plan between points; a stored matrix already costs more
+DENSITY_SWITCH = 0.4  # a sparse plan fuller than this is read more slowly than the dense one
+_MOST_ENTRIES = 25_000_000  # of a sparse plan between points; a cost matrix takes more than that anyway
 _TINY_COLUMN = 1e-9
 _IGNORED_COLUMN = 1e-22  # relative mass below which a column cannot matter to any attainable error
 
 
 @dataclass
 class Evaluation:
-    """A point of the semi-dual: rows exact, column sums ``c``, and the plan if it was kept.
-
-    ``indptr`` None with ``values`` set is a dense plan; ``values`` None means that no plan was kept.
-    """
+    """A point of the semi-dual, evaluated exactly: rows have their masses, columns sum to ``c``."""
 
     g: Tensor
     reg: float
     row_lse: Tensor
     c: Tensor
     error: float
-    indptr: Tensor | None = None
-    indices: Tensor | None = None
-    values: Tensor | None = None
-    threshold: float = 0.0
 
-    @property
-    def density(self) -> float:
-        """Share of entries in the plan that was kept."""
-        if self.values is None:
-            return 0.0
-        return self.values.numel() / (self.row_lse.numel() * self.c.numel())
+
+@dataclass
+class Scaled:
+    """A point near a stored plan P0: ``P = diag(u) P0 diag(v)`` with exact rows; columns sum to ``c``."""
+
+    v: Tensor
+    u: Tensor
+    c: Tensor
+    error: float
+
+
+class StoredPlan:
+    """The plan of an evaluation, dense or in blocks, as a kernel for Sinkhorn and Newton steps.
+
+    Potentials near the evaluation are reached by scaling: ``g = g0 + reg log v``. That costs one read of what is stored,
+    and no exponentials. Entries left out were below ``1e-6 goal`` of the masses, so a solution on the stored plan is one
+    of the problem as long as v stays within ``exp(+-limit)``; an evaluation has the last word.
+    """
+
+    limit = 14.0
+
+    def __init__(self, evaluator: Evaluator, at: Evaluation, matrix: tuple[Tensor | None, Tensor | None, Tensor]) -> None:
+        self.evaluator, self.at, self._matrix = evaluator, at, matrix
+        self.density = matrix[2].numel() / (evaluator.n * evaluator.m)
+
+    def potential(self, point: Scaled) -> Tensor:
+        """Potential g of a point."""
+        return self.at.g + self.at.reg * point.v.log()
+
+    def start(self) -> Scaled:
+        """The evaluation itself."""
+        at = self.at
+        return Scaled(torch.ones_like(at.c), torch.ones_like(at.row_lse), at.c, at.error)
+
+    def evaluate(self, v: Tensor) -> Scaled:
+        """Rows and columns at ``v``."""
+        return self.sinkhorn(v, 1, 0.0)[0]
+
+    def sinkhorn(self, v: Tensor, steps: int, tol: float) -> tuple[Scaled, list[float]]:
+        """Up to ``steps`` Sinkhorn steps from ``v``, which moves; the error of each."""
+        p = self.evaluator.problem
+        u, c, errors = self.evaluator.sinkhorn_steps(*self._matrix, p.a, p.b, v, steps, tol, self.limit)
+        seen = [error for error in errors.tolist() if not math.isnan(error)]
+        self.evaluator.passes += self.density * max(1, len(seen))
+        return Scaled(v, u, c, seen[-1] if seen else math.inf), seen
+
+    def inside(self, v: Tensor) -> bool:
+        """Whether ``v`` is near enough for the stored plan to stand for the whole."""
+        largest = math.exp(self.limit)
+        return bool(((v < largest) & (v > 1.0 / largest)).all())
+
+    def newton_direction(self, point: Scaled, damping: Tensor, rhs: Tensor, tol: float, cap: int) -> tuple[Tensor, int]:
+        """Solve ``(diag(c + damping) - P^T diag(1/a) P) d = rhs`` at a point near the stored plan."""
+        a = self.evaluator.problem.a / point.u.square()
+        direction, info = self.evaluator.cg(*self._matrix, point.v, a, point.c + damping, rhs, tol, cap)
+        return direction, int(info[0])
 
 
 class Evaluator:
@@ -53,13 +97,14 @@ class Evaluator:
         self._sparse = _backend.pick("ot_sparse_build", device, backend)
         self._dense = _backend.pick("ot_dense_build", device, backend)
         self._product = _backend.pick("ot_plan_product", device, backend)
-        self._cg = _backend.pick("ot_cg", device, backend)
-        self._steps = _backend.pick("sinkhorn_steps", device, backend)
+        self.cg = _backend.pick("ot_cg", device, backend)
+        self.sinkhorn_steps = _backend.pick("sinkhorn_steps", device, backend)
         self.n, self.m = problem.a.numel(), problem.b.numel()
         entries = self.n * self.m
-        self.max_entries = int(_DENSITY_SWITCH * entries)
+        self._max_entries = int(DENSITY_SWITCH * entries)
         if problem.is_points:
-            self.max_entries = min(self.max_entries, _MOST_ENTRIES)
+            self._max_entries = min(self._max_entries, _MOST_ENTRIES)
+        self._buffer: Tensor | None = None
 
     def _error(self, c: Tensor) -> float:
         return float((c - self.problem.b).abs().sum())
@@ -70,58 +115,51 @@ class Evaluator:
         row_lse, c = self._row_pass(*self.problem.source, g, self.problem.a, reg)
         return Evaluation(g, reg, row_lse, c, self._error(c))
 
-    def sparse(self, g: Tensor, reg: float, threshold: float) -> Evaluation:
-        """Evaluation pass that keeps the entries above ``threshold * min(a_i, b_j)``, unless they are too many."""
+    def sparse(self, g: Tensor, reg: float, threshold: float) -> tuple[Evaluation, StoredPlan | None]:
+        """Evaluation pass that keeps what exceeds ``threshold * min(a_i, b_j)``; no plan if that is too much."""
         self.passes += 1
         p = self.problem
-        row_lse, c, indptr, indices, values = self._sparse(*p.source, g, p.a, p.b, reg, threshold, self.max_entries)
-        kept = values.numel() > 0
-        return Evaluation(
-            g,
-            reg,
-            row_lse,
-            c,
-            self._error(c),
-            indptr if kept else None,
-            indices if kept else None,
-            values if kept else None,
-            threshold,
-        )
+        row_lse, c, indptr, blocks, values = self._sparse(*p.source, g, p.a, p.b, reg, threshold, self._max_entries)
+        at = Evaluation(g, reg, row_lse, c, self._error(c))
+        return at, StoredPlan(self, at, (indptr, blocks, values)) if values.numel() else None
 
-    def dense(self, g: Tensor, reg: float) -> Evaluation:
-        """Evaluation pass that keeps the whole plan."""
+    def dense(self, g: Tensor, reg: float) -> tuple[Evaluation, StoredPlan]:
+        """Evaluation pass that keeps the whole plan, in a buffer that the next call overwrites."""
         self.passes += 1
-        row_lse, c, plan = self._dense(*self.problem.source, g, self.problem.a, reg)
-        return Evaluation(g, reg, row_lse, c, self._error(c), values=plan)
+        p = self.problem
+        if self._buffer is None:
+            self._buffer = torch.empty(self.n, self.m, dtype=p.dtype, device=p.device)
+        row_lse, c = self._dense(*p.source, g, p.a, reg, self._buffer)
+        at = Evaluation(g, reg, row_lse, c, self._error(c))
+        return at, StoredPlan(self, at, (None, None, self._buffer))
 
-    def solve(self, at: Evaluation, diagonal: Tensor, rhs: Tensor, tol: float, max_iter: int) -> tuple[Tensor, int]:
-        """Direction of Newton's system at an evaluation that kept its plan, and the CG iterations it took."""
-        assert at.values is not None
-        direction, info = self._cg(at.indptr, at.indices, at.values, self.problem.a, diagonal, rhs, tol, max_iter)
-        return direction, int(info[0])
+    def plan(self, g: Tensor, reg: float) -> Tensor:
+        """The dense plan, newly allocated."""
+        self._buffer = None
+        self.dense(g, reg)
+        plan, self._buffer = self._buffer, None
+        assert plan is not None
+        return plan
 
     def product(self, g: Tensor, reg: float, v: Tensor | None, w: Tensor | None) -> tuple[Tensor, Tensor]:
         """``P v_k`` and ``P^T w_k`` with entries recomputed on the fly: one pass."""
         self.passes += 1
-        return self._product(*self.problem.source, g, self.problem.a, reg, v, w)
-
-    def kernel_steps(self, plan: Tensor, v: Tensor, steps: int, tol: float, limit: float) -> Tensor:
-        """Sinkhorn steps on a stored plan; ``v`` moves, the errors come back. One pass each."""
-        _, errors = self._steps(plan, self.problem.a, self.problem.b, v, steps, tol, limit)
-        errors = errors[~errors.isnan()]
-        self.passes += errors.numel()
-        return errors
+        return self._product(*self.problem.source, g, self.problem.a, reg, v, w)  # type: ignore[no-any-return]
 
     def column_update(self, at: Evaluation) -> Tensor:
         """Sinkhorn's update of g; where a column has all but vanished its sum is taken in the log domain."""
         b = self.problem.b
         log_c = at.c.log()
-        vanished = (at.c < _TINY_COLUMN * b) & (b > _IGNORED_COLUMN)
+        vanished = self.vanished(at.c)
         if bool(vanished.any()):
             picked = vanished.nonzero().squeeze(1)
             log_c[picked] = self._log_columns(at, picked)
         step = at.reg * (b.log() - log_c)
         return at.g + torch.where(step.isfinite(), step, torch.zeros_like(step))
+
+    def vanished(self, c: Tensor) -> Tensor:
+        """Columns whose sum has lost its digits."""
+        return (c < _TINY_COLUMN * self.problem.b) & (self.problem.b > _IGNORED_COLUMN)
 
     def _log_columns(self, at: Evaluation, columns: Tensor) -> Tensor:
         cost, y, metric, row_shift, col_shift = self.problem.source
@@ -129,8 +167,8 @@ class Evaluator:
         parts = []
         for picked in columns.split(max(1, (1 << 22) // self.n)):
             if metric == _reference.MATRIX:
-                assert row_shift is not None and col_shift is not None
-                centred = _reference.cost_rows(cost[:, picked], None, metric, row_shift, col_shift[picked])
+                shift = None if col_shift is None else col_shift[picked]
+                centred = _reference.cost_rows(cost[:, picked], None, metric, row_shift, shift)
             else:
                 assert y is not None
                 centred = _reference.cost_rows(cost, y[:, picked], metric, None, None)

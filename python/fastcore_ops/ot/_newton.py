@@ -1,9 +1,10 @@
-"""Sinkhorn-Newton: the policy. Column updates far from the solution, sparse Newton steps near it, annealing in reg.
+"""Sinkhorn-Newton: the policy. Annealing in reg; on each level an evaluation, then cheap steps on the plan it stored.
 
 The semi-dual Phi(g) = <b, g> - reg sum_i a_i L_i(g) has gradient b - c and minus its Hessian is S / reg with
 S = diag(c) - P^T diag(1/a) P. See X. Tang et al., "Accelerating Sinkhorn Algorithm with Sparse Newton Iterations"
-(ICLR 2024), and for dropping by mass Z. Tang and Y. Qiu, "Safe and Sparse Newton Method for Entropic-Regularized OT"
-(NeurIPS 2024).
+(ICLR 2024), for dropping entries by mass Z. Tang and Y. Qiu, "Safe and Sparse Newton Method for Entropic-Regularized OT"
+(NeurIPS 2024), and for scaling a stored kernel that is absorbed now and then B. Schmitzer, "Stabilized Sparse Scaling
+Algorithms for Entropy Regularized Transport Problems" (2016).
 """
 
 from __future__ import annotations
@@ -16,148 +17,160 @@ import torch
 from torch import Tensor
 
 from .._loop import Record
-from ._evaluation import Evaluation, Evaluator
+from ._evaluation import Evaluation, Evaluator, Scaled, StoredPlan
+from ._newton_step import NewtonStep
+from ._schedule import Budget, keep_threshold, schedule
 
-_CHI2_GATE = 0.5  # above: the quadratic model is worthless, take a column update
-_MOST_COLUMN_UPDATES = 50  # per level, then Newton is tried all the same
-_CG_CAP = 2000
-_SUFFICIENT = 0.9
-_LINE_SEARCH_TRIALS = 4
-_DAMPING_TRIALS = 12
+_CHI2_GATE = 0.5  # above: the quadratic model is worthless, take Sinkhorn steps
+_MOST_SINKHORN_STEPS = 50  # per stored plan, then Newton is tried all the same
+_FEW_STEPS, _CHUNK = 2, 20
 _LEVEL_TOL = 0.05
-_COOLING = 0.25
-_STALL_STEPS = 5
+_GOAL_SHARE = 0.3  # of tol, on a stored plan: what the last evaluation may add
+_STALLED_EVALUATIONS = 4
+_STALLED_PASSES = 400
 
 
-def schedule(cost_range: float, reg: float) -> list[float]:
-    """Levels of the annealing, largest first, ending with ``reg``."""
-    levels, level = [], _COOLING * cost_range
-    while level > reg * 1.0001:
-        levels.append(level)
-        level *= _COOLING
-    return [*levels, reg]
+class SinkhornNewton:
+    """State of one solve; ``step`` makes one move and reports it.
 
+    A move is an evaluation (one pass with exponentials), a few Sinkhorn steps or a Newton step on the stored plan, or,
+    where the plan cannot be stored, a Sinkhorn or Newton step by passes alone.
+    """
 
-def _threshold(error: float, sides: int) -> float:
-    return max(0.1 * min(error * error, 0.05) / sides, 1e-16 / sides)
-
-
-class Newton:
-    """State of one solve; ``step`` makes one move and reports it."""
-
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        g: Tensor,
-        levels: list[float],
-        tol: float,
-        max_newton: int,
-        max_passes: int,
-        use_newton: bool = True,
-    ) -> None:
-        self.evaluator, self.levels, self.tol = evaluator, levels, tol
-        self.max_newton, self.max_passes, self.use_newton = max_newton, max_passes, use_newton
+    def __init__(self, evaluator: Evaluator, g: Tensor, reg: float, tol: float, budget: Budget) -> None:
+        self.evaluator, self.tol, self.budget = evaluator, tol, budget
+        self.levels = schedule(evaluator.problem.cost_range, reg) if budget.anneal else [reg]
         self.level = 0
         self.n_newton = self.n_cg = 0
-        self._sides = max(evaluator.n, evaluator.m)
-        self._before: tuple[float, Tensor] | None = None  # (reg, g) at the end of the level before
-        self._mu = 0.0  # damping carried from step to step, in units of sqrt(chi2)
-        self._dense = False  # whether the plan of this level is kept dense
-        self._updates = 0
         self._started = time.perf_counter()
-        self._floor = evaluator.problem.precision_floor(levels[-1])
-        self.at = self._evaluate(g, levels[0], 1.0)
-        self.best = self.at
-        self._recent: list[float] = []
+        self._floor = evaluator.problem.precision_floor(reg)
+        self._before: tuple[float, Tensor] | None = None  # (reg, g) at the end of the level before
+        self._newton = NewtonStep(evaluator.problem.b, tol)
+        self.stored: StoredPlan | None = None
+        self._sinkhorn_steps = 0  # on the stored plan
+        self._best_evaluations: list[float] = []  # least error so far after each evaluation of the last level
+        self._progress = (0.0, math.inf)  # (passes, error) when the error last fell by a thousandth
+        self.best: Evaluation = self._evaluate(g)
 
-    # Evaluations ---------------------------------------------------------------------------------------------------
+    # Where we are --------------------------------------------------------------------------------------------------
+
+    @property
+    def passes(self) -> int:
+        """Reads of all n x m entries so far, rounded up; reads of a sparse plan count by its share."""
+        return math.ceil(self.evaluator.passes - 1e-9)
+
+    @property
+    def reg(self) -> float:
+        """Regularisation of the level."""
+        return self.levels[self.level]
+
+    @property
+    def _last_level(self) -> bool:
+        return self.level == len(self.levels) - 1
+
+    @property
+    def _goal(self) -> float:
+        return _GOAL_SHARE * self.tol if self._last_level else max(_LEVEL_TOL, self.tol)
+
+    @property
+    def error(self) -> float:
+        """Marginal error at the current point."""
+        return self.point.error if self.stored is not None else self.at.error
 
     def _newton_left(self) -> bool:
-        return self.use_newton and self.n_newton < self.max_newton
-
-    def _evaluate(self, g: Tensor, reg: float, expected_error: float) -> Evaluation:
-        """Evaluate, keeping the plan as the next Newton step will want it."""
-        if not self._newton_left():
-            return self.evaluator.plain(g, reg)
-        if self._dense:
-            return self.evaluator.plain(g, reg) if self.evaluator.problem.is_points else self.evaluator.dense(g, reg)
-        return self.evaluator.sparse(g, reg, _threshold(expected_error, self._sides))
-
-    def _with_plan(self, at: Evaluation) -> Evaluation | None:
-        """Return the evaluation with a plan, evaluating again if it was too dense to keep; None where it cannot be kept."""
-        if at.values is not None:
-            return at
-        self._dense = True
-        return None if self.evaluator.problem.is_points else self.evaluator.dense(at.g, at.reg)
+        return self.n_newton < self.budget.max_newton
 
     # Moves ---------------------------------------------------------------------------------------------------------
 
-    def _chi2(self) -> float:
-        residual = self.evaluator.problem.b - self.at.c
-        return float((residual.square() / self.at.c).sum())
+    def _evaluate(self, g: Tensor) -> Evaluation:
+        """Evaluate at g, storing the plan if the next moves can use it."""
+        evaluator, reg = self.evaluator, self.reg
+        stored: StoredPlan | None = None
+        if self.budget.plain:
+            at = evaluator.plain(g, reg)
+        else:
+            threshold = keep_threshold(self._goal, evaluator.n, evaluator.m)
+            at = None
+            if self.budget.worth_sparse(reg, threshold):
+                at, stored = evaluator.sparse(g, reg, threshold)
+                self.budget.note_density(reg, stored is not None)
+            if stored is None and not evaluator.problem.is_points:
+                at, stored = evaluator.dense(g, reg)
+            at = evaluator.plain(g, reg) if at is None else at
+        if stored is not None and bool(evaluator.vanished(at.c).any()):
+            stored = None  # a column must be raised in the log domain first
+        self.at, self.stored, self._sinkhorn_steps = at, stored, 0
+        if stored is not None:
+            self.point: Scaled = stored.start()
+        if self._last_level:
+            self._note(at)
+        return at
 
-    def _column_update(self) -> None:
-        self._updates += 1
-        self.at = self._evaluate(self.evaluator.column_update(self.at), self.at.reg, self.at.error)
+    def _note(self, at: Evaluation) -> None:
+        if not self._best_evaluations or at.error < self.best.error:
+            self.best = at
+        self._best_evaluations.append(self.best.error)
 
-    def _next_level(self) -> None:
-        """Cool: extrapolate g linearly in reg from the last two levels, then one column update."""
-        reg, g = self.at.reg, self.at.g
+    def _potential(self) -> Tensor:
+        return self.stored.potential(self.point) if self.stored is not None else self.at.g
+
+    def _cool(self) -> None:
+        """Next level: extrapolate g linearly in reg from the last two."""
+        reg, g = self.reg, self._potential()
         self.level += 1
-        following = self.levels[self.level]
         guess = g
         if self._before is not None:
             reg_before, g_before = self._before
-            guess = g + (g - g_before) * ((following - reg) / (reg - reg_before))
+            guess = g + (g - g_before) * ((self.reg - reg) / (reg - reg_before))
         self._before = (reg, g)
-        self._dense, self._mu, self._updates = False, 0.0, 0
-        self._recent = []
-        self.at = self.evaluator.plain(guess, following)
-        self._column_update()
+        self._newton.forget()
+        self._evaluate(guess)
 
-    def _newton_step(self, at: Evaluation, chi2: float) -> Record | None:
-        """One damped Newton step with a line search on the derivative; None when no damping helps."""
-        problem = self.evaluator.problem
-        b, residual = problem.b, problem.b - at.c
-        log_ratio = (b / at.c).log()
-        rhs = at.c * (log_ratio - float((at.c * log_ratio).sum() / at.c.sum()))
-        lam = self._mu * math.sqrt(chi2)
-        cg_tol = max(min(0.1, at.error), 0.25 * self.tol / at.error)
-        cg_total = 0
-        for _ in range(_DAMPING_TRIALS):
-            diagonal = at.c + lam * torch.maximum(b, at.c)
-            direction, cg = self.evaluator.solve(at, diagonal, rhs, cg_tol, _CG_CAP)
-            cg_total += cg
-            self.n_cg += cg
-            direction = at.reg * (direction - torch.dot(b, direction))
-            accepted = self._search(at, direction, residual)
-            if accepted is not None:
-                self.at, alpha = accepted
-                self._mu = lam / math.sqrt(chi2)
-                self._mu = self._mu / 4 if alpha == 1.0 else max(self._mu, 0.05)
-                self._mu = 0.0 if self._mu < 1e-3 else self._mu
-                return {"alpha": alpha, "lambda": lam, "cg": cg_total}
-            if self.evaluator.passes >= self.max_passes:
-                return None
-            lam = max(4 * lam, 0.1 * math.sqrt(chi2))
-        return None
+    def _stored_move(self, stored: StoredPlan) -> tuple[str, dict[str, Any]]:
+        """One move on the stored plan; falls back to an evaluation when the plan has served its time."""
+        point = self.point
+        chi2 = float(((self.evaluator.problem.b - point.c).square() / point.c).sum())
+        wants_newton = self._newton_left() and (chi2 <= _CHI2_GATE or self._sinkhorn_steps >= _MOST_SINKHORN_STEPS)
+        if not self._last_level and self._sinkhorn_steps < _FEW_STEPS:
+            wants_newton = False  # a coarse level asks for little
+        if wants_newton and math.isfinite(chi2):
+            self.n_newton += 1
+            made = self._newton.on_stored(stored, point, chi2, self._goal)
+            self.n_cg += made.cg
+            if made.point is not None:
+                self.point = made.point
+                return "newton", made.detail | {"density": stored.density}
+            if made.left:  # the step leads out of the plan's reach: go there by an evaluation
+                self._evaluate(stored.at.g + stored.at.reg * (point.v.log() + made.direction))
+                return "evaluation", made.detail
+        steps = _FEW_STEPS if self._newton_left() else self._chunk(stored)
+        before = point.error
+        v = point.v * (self.evaluator.problem.b / point.c)
+        if stored.inside(v):
+            self.point, errors = stored.sinkhorn(v, steps, self._goal)
+            self._sinkhorn_steps += len(errors)
+            if self.point.error < before * (1 + 1e-12):
+                return "sinkhorn", {"density": stored.density, "steps": len(errors)}
+        self._evaluate(self.evaluator.column_update(self.at) if stored.at.error <= self.point.error else self._potential())
+        return "evaluation", {}
 
-    def _search(self, at: Evaluation, direction: Tensor, residual: Tensor) -> tuple[Evaluation, float] | None:
-        """Accept when the derivative along the step has not turned over: comparing values fails below 1e-8."""
-        slope = float(torch.dot(residual, direction))
-        if not slope > 0:
-            return None
-        alpha = 1.0
-        for _ in range(_LINE_SEARCH_TRIALS):
-            if self.evaluator.passes >= self.max_passes:
-                return None
-            trial = self._evaluate(at.g + alpha * direction, at.reg, at.error * at.error)
-            slope_there = float(torch.dot(self.evaluator.problem.b - trial.c, direction))
-            if slope_there >= -_SUFFICIENT * slope:
-                return trial, alpha
-            shrink = slope / (slope - slope_there) if math.isfinite(slope_there) else 0.0
-            alpha *= min(max(shrink, 0.1), 0.6)
-        return None
+    def _chunk(self, stored: StoredPlan) -> int:
+        left = (self.budget.max_passes - self.evaluator.passes) / stored.density
+        return max(1, min(_CHUNK, int(left)))
+
+    def _pass_move(self) -> tuple[str, dict[str, Any]]:
+        """One move by passes alone: Newton with products on the fly if Sinkhorn is slow, else a column update."""
+        slow = self._newton_left() and self.budget.sinkhorn_is_slow(self.at.error, self.tol)
+        if slow and self.evaluator.problem.is_points:
+            self.n_newton += 1
+            made = self._newton.on_the_fly(self.evaluator, self.at, self._goal, self.budget.max_passes)
+            self.n_cg += made.cg
+            if made.direction is not None:
+                self._evaluate(self.at.g + self.at.reg * made.direction)
+                return "newton", made.detail
+        self._evaluate(self.evaluator.column_update(self.at))
+        self.budget.note_sinkhorn(self.at.error)
+        return "column update", {}
 
     # The step of the solve loop ------------------------------------------------------------------------------------
 
@@ -166,53 +179,60 @@ class Newton:
         status = self._status()
         if status is not None:
             return self._record("none", {}), status
-        detail: dict[str, Any] = {}
-        move = "column update"
-        last = self.level == len(self.levels) - 1
-        if not last and self.at.error <= max(_LEVEL_TOL, self.tol):
-            move = "cool"
-            self._next_level()
+        if not self._last_level and self.error <= self._goal:
+            self._cool()
+            move, detail = "cool", {}
+        elif self.stored is not None and self.error <= self._goal:
+            move, detail = "evaluation", {}
+            self._verify()
+        elif self.stored is not None:
+            move, detail = self._stored_move(self.stored)
         else:
-            chi2 = self._chi2()
-            wants_newton = self._newton_left() and (chi2 <= _CHI2_GATE or self._updates >= _MOST_COLUMN_UPDATES)
-            at = self._with_plan(self.at) if wants_newton and math.isfinite(chi2) else None
-            made = None
-            if at is not None:
-                detail["density"] = at.density
-                self.n_newton += 1
-                made = self._newton_step(at, chi2)
-            if made is not None:
-                move = "newton"
-                detail.update(made)
-            else:
-                self._column_update()
-        self._note_best()
-        return self._record(move, detail), self._status()
+            move, detail = self._pass_move()
+        status = self._status()
+        if status is not None and status != "converged" and self.stored is not None and self._last_level:
+            self._settle()
+            status = self._status()
+        return self._record(move, detail), status
 
-    def _note_best(self) -> None:
-        if self.level == len(self.levels) - 1:
-            if self.best.reg != self.at.reg or self.at.error < self.best.error:
-                self.best = self.at
-            self._recent.append(self.at.error)
+    def _verify(self) -> None:
+        """Evaluate where the stored plan says that we are done."""
+        g, stored = self._potential(), self.stored
+        at = self.evaluator.plain(g, self.reg)
+        self._note(at)
+        self.at, self.stored = at, None
+        if at.error > self.tol and stored is not None and not self.budget.plain:
+            self._evaluate(self.evaluator.column_update(at))
+
+    def _settle(self) -> None:
+        """Out of budget on a stored plan: one evaluation tells the true error of where it led."""
+        at = self.evaluator.plain(self._potential(), self.reg)
+        self._note(at)
+        self.at, self.stored = at, None
 
     def _status(self) -> str | None:
-        last = self.level == len(self.levels) - 1
-        if last and self.at.error <= self.tol:
+        if self._last_level and self.best.error <= self.tol and self.best.reg == self.reg:
             return "converged"
-        if self.evaluator.passes >= self.max_passes:
+        if self.evaluator.passes >= self.budget.max_passes - (1 if self.stored is not None else 0):
             return "max_passes"
-        if last and len(self._recent) > _STALL_STEPS:
-            recent = self._recent
-            stalled = min(recent[-_STALL_STEPS:]) > 0.5 * min(recent[:-_STALL_STEPS])
-            if stalled and min(recent) < 100 * self._floor:
+        if not self._last_level:
+            return None
+        least = min(self.error, self.best.error)
+        if least < 0.999 * self._progress[1]:
+            self._progress = (self.evaluator.passes, least)
+        seen = self._best_evaluations
+        if len(seen) > _STALLED_EVALUATIONS and self.best.error < 100 * self._floor:
+            if seen[-1] > 0.5 * seen[-1 - _STALLED_EVALUATIONS]:
                 return "precision_limit"
+        if self.evaluator.passes - self._progress[0] > _STALLED_PASSES:
+            return "precision_limit" if self.best.error < 100 * self._floor else "infeasible_or_stalled"
         return None
 
     def _record(self, move: str, detail: dict[str, Any]) -> Record:
         return {
             "move": move,
-            "reg": self.at.reg,
-            "error": self.at.error,
+            "reg": self.reg,
+            "error": self.error,
             "alpha": detail.get("alpha"),
             "lambda": detail.get("lambda"),
             "density": detail.get("density"),
@@ -220,8 +240,3 @@ class Newton:
             "passes": self.passes,
             "seconds": time.perf_counter() - self._started,
         }
-
-    @property
-    def passes(self) -> int:
-        """Passes so far, rounded up."""
-        return math.ceil(self.evaluator.passes - 1e-9)

@@ -30,9 +30,9 @@ def _row_pass_fake(cost, y, metric, row_shift, col_shift, g, a, reg):  # type: i
     return g.new_empty(n), g.new_empty(m)
 
 
-def _dense_build_fake(cost, y, metric, row_shift, col_shift, g, a, reg):  # type: ignore[no-untyped-def]
+def _dense_build_fake(cost, y, metric, row_shift, col_shift, g, a, reg, plan):  # type: ignore[no-untyped-def]
     n, m = _sides(cost, y)
-    return g.new_empty(n), g.new_empty(m), cost.new_empty(n, m)
+    return g.new_empty(n), g.new_empty(m)
 
 
 def _sparse_build_fake(cost, y, metric, row_shift, col_shift, g, a, b, reg, threshold, max_entries):  # type: ignore[no-untyped-def]
@@ -43,7 +43,7 @@ def _sparse_build_fake(cost, y, metric, row_shift, col_shift, g, a, b, reg, thre
         g.new_empty(m),
         g.new_empty(n + 1, dtype=torch.int64),
         g.new_empty(entries, dtype=torch.int32),
-        g.new_empty(entries),
+        cost.new_empty(entries, _reference.BLOCK),
     )
 
 
@@ -53,12 +53,12 @@ def _plan_product_fake(cost, y, metric, row_shift, col_shift, g, a, reg, v, w): 
     return g.new_empty(k_rows, n), g.new_empty(k_rows if w is None else w.shape[0], m)
 
 
-def _cg_fake(indptr, indices, values, a, diagonal, rhs, tol, max_iter):  # type: ignore[no-untyped-def]
+def _cg_fake(indptr, blocks, values, scale, a, diagonal, rhs, tol, max_iter):  # type: ignore[no-untyped-def]
     return torch.empty_like(rhs), rhs.new_empty(2)
 
 
-def _sinkhorn_steps_fake(kernel, a, b, v, steps, tol, limit):  # type: ignore[no-untyped-def]
-    return torch.empty_like(a), a.new_empty(steps)
+def _sinkhorn_steps_fake(indptr, blocks, values, a, b, v, steps, tol, limit):  # type: ignore[no-untyped-def]
+    return torch.empty_like(a), torch.empty_like(b), a.new_empty(steps)
 
 
 def _vector_fake(x: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ as ``(cost - row_shift_i) - col_shift_j``; metrics 1, 2, 3 (squared Euclidean, E
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 MATRIX, SQEUCLIDEAN, EUCLIDEAN, CITYBLOCK = range(4)
+BLOCK = 8  # columns of a block in a sparse plan
 _CHUNK_ENTRIES = 1 << 22
 
 
@@ -57,15 +59,22 @@ def row_pass(
 
 
 def dense_build(
-    cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None, g: Tensor, a: Tensor, reg: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Evaluation pass that also returns the plan, in the dtype of the cost."""
+    cost: Tensor,
+    y: Tensor | None,
+    metric: int,
+    row_shift: Tensor | None,
+    col_shift: Tensor | None,
+    g: Tensor,
+    a: Tensor,
+    reg: float,
+    plan: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Evaluation pass that also writes the plan, in the dtype of the cost."""
     row_lse, col_sum = torch.empty_like(a), torch.zeros_like(g)
-    dense = torch.empty(a.shape[0], g.shape[0], dtype=cost.dtype, device=cost.device)
-    for rows, _, lse, plan in plan_rows(cost, y, metric, row_shift, col_shift, g, a, reg):
-        row_lse[rows], dense[rows] = lse, plan.to(cost.dtype)
-        col_sum += plan.sum(0)
-    return row_lse, col_sum, dense
+    for rows, _, lse, part in plan_rows(cost, y, metric, row_shift, col_shift, g, a, reg):
+        row_lse[rows], plan[rows] = lse, part.to(plan.dtype)
+        col_sum += part.sum(0)
+    return row_lse, col_sum
 
 
 def sparse_build(
@@ -81,22 +90,42 @@ def sparse_build(
     threshold: float,
     max_entries: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Evaluation pass that also returns the entries above ``threshold * min(a_i, b_j)`` as CSR; none if over ``max_entries``."""
+    """Evaluation pass that keeps blocks of eight columns with an entry above ``threshold * min(a_i, b_j)``.
+
+    For a block, b_j is the least in it. More than ``max_entries`` entries are not kept: the plan is then empty.
+    """
+    n, m = a.shape[0], g.shape[0]
     row_lse, col_sum = torch.empty_like(a), torch.zeros_like(g)
-    counts = torch.zeros(a.shape[0] + 1, dtype=torch.int64, device=a.device)
-    indices, values, total = [], [], 0
+    padding = -m % BLOCK
+    least_b = torch.nn.functional.pad(b, (0, padding), value=float("inf")).view(-1, BLOCK).amin(1)
+    counts = torch.zeros(n + 1, dtype=torch.int64, device=a.device)
+    blocks, values, total = [], [], 0
     for rows, _, lse, plan in plan_rows(cost, y, metric, row_shift, col_shift, g, a, reg):
         row_lse[rows] = lse
         col_sum += plan.sum(0)
-        keep = plan > torch.minimum(threshold * a[rows, None], threshold * b)
+        blocked = torch.nn.functional.pad(plan, (0, padding)).view(plan.shape[0], -1, BLOCK)
+        keep = blocked.amax(2) > torch.minimum(threshold * a[rows, None], threshold * least_b)
         counts[1:][rows] = keep.sum(1)
         total += int(keep.sum())
-        if total <= max_entries:
-            indices.append(keep.nonzero()[:, 1].int())
-            values.append(plan[keep])
-    if total > max_entries:
-        return row_lse, col_sum, torch.zeros_like(counts), counts.new_empty(0, dtype=torch.int32), a.new_empty(0)
-    return row_lse, col_sum, counts.cumsum(0), torch.cat(indices), torch.cat(values)
+        if total * BLOCK <= max_entries:
+            blocks.append(keep.nonzero()[:, 1].int())
+            values.append(blocked[keep].to(cost.dtype))
+    if total * BLOCK > max_entries:
+        empty = cost.new_empty(0, BLOCK)
+        return row_lse, col_sum, torch.zeros_like(counts), counts.new_empty(0, dtype=torch.int32), empty
+    return row_lse, col_sum, counts.cumsum(0), torch.cat(blocks), torch.cat(values)
+
+
+def stored_matrix(indptr: Tensor | None, blocks: Tensor | None, values: Tensor, n: int, m: int) -> Tensor:
+    """Dense float64 form of a stored matrix: ``values`` itself, or rows of column blocks."""
+    if indptr is None:
+        return values.double()
+    assert blocks is not None
+    count = (m + BLOCK - 1) // BLOCK
+    dense = torch.zeros(n, count, BLOCK, dtype=torch.float64, device=values.device)
+    row_of = torch.repeat_interleave(torch.arange(n, device=values.device), indptr.diff())
+    dense[row_of, blocks.long()] = values.double()
+    return dense.view(n, -1)[:, :m]
 
 
 def plan_product(
@@ -125,52 +154,71 @@ def plan_product(
 
 
 def cg(
-    indptr: Tensor | None, indices: Tensor | None, values: Tensor, a: Tensor, diagonal: Tensor, rhs: Tensor, tol: float, max_iter: int
+    indptr: Tensor | None,
+    blocks: Tensor | None,
+    values: Tensor,
+    scale: Tensor | None,
+    a: Tensor,
+    diagonal: Tensor,
+    rhs: Tensor,
+    tol: float,
+    max_iter: int,
 ) -> tuple[Tensor, Tensor]:
-    """Jacobi-preconditioned conjugate gradients for ``(diag(diagonal) - P^T diag(1/a) P) d = rhs``; info = (steps, residual)."""
-    if indptr is None:
-        plan = values.double()
-    else:
-        assert indices is not None
-        plan = torch.zeros(a.shape[0], diagonal.shape[0], dtype=torch.float64, device=a.device)
-        row_of = torch.repeat_interleave(torch.arange(a.shape[0], device=a.device), indptr.diff())
-        plan[row_of, indices.long()] = values
+    """Jacobi-preconditioned CG for ``(diag(diagonal) - M^T diag(1/a) M) d = rhs`` with ``M = matrix * scale``.
+
+    Returns the solution and info = (iterations, relative L1 residual).
+    """
+    matrix = stored_matrix(indptr, blocks, values, a.shape[0], diagonal.shape[0])
+    matrix = matrix if scale is None else matrix * scale
 
     def product(v: Tensor) -> Tensor:
-        return diagonal * v - plan.t() @ ((plan @ v) / a)
+        return diagonal * v - matrix.t() @ ((matrix @ v) / a)
 
-    inverse = 1.0 / torch.maximum(diagonal - (plan.square() / a[:, None]).sum(0), 1e-3 * diagonal)
+    inverse = 1.0 / torch.maximum(diagonal - (matrix.square() / a[:, None]).sum(0), 1e-3 * diagonal)
     x, r, p = torch.zeros_like(rhs), rhs.clone(), torch.zeros_like(rhs)
-    scale = float(r.abs().sum())
-    residual, rho_before, steps = (1.0 if scale > 0 else 0.0), 1.0, 0
-    while steps < max_iter and residual > tol:
+    size = float(r.abs().sum())
+    residual, rho_before, iterations = (1.0 if size > 0 else 0.0), 1.0, 0
+    while iterations < max_iter and residual > tol:
         z = inverse * r
         rho = float(r @ z)
-        p = z + (rho / rho_before if steps else 0.0) * p
+        p = z + (rho / rho_before if iterations else 0.0) * p
         q = product(p)
         curvature = float(p @ q)
         if not curvature > 0:
             break
         x += (rho / curvature) * p
         r -= (rho / curvature) * q
-        rho_before, residual, steps = rho, float(r.abs().sum()) / scale, steps + 1
-    return x, torch.tensor([float(steps), residual], dtype=torch.float64, device=a.device)
+        rho_before, residual, iterations = rho, float(r.abs().sum()) / size, iterations + 1
+    return x, torch.tensor([float(iterations), residual], dtype=torch.float64, device=a.device)
 
 
 def sinkhorn_steps(
-    kernel: Tensor, a: Tensor, b: Tensor, v: Tensor, steps: int, tol: float, limit: float
-) -> tuple[Tensor, Tensor]:
-    """Sinkhorn's iteration ``u = a / K v``, ``v = b / K^T u`` on a kernel; v is updated in place."""
+    indptr: Tensor | None,
+    blocks: Tensor | None,
+    values: Tensor,
+    a: Tensor,
+    b: Tensor,
+    v: Tensor,
+    steps: int,
+    tol: float,
+    limit: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sinkhorn's iteration ``u = a / K v``, ``c = v * K^T u``, ``v *= b / c`` on a stored kernel; v moves in place.
+
+    ``errors[s] = |b - c|_1`` before v moves. A step whose error meets ``tol``, after which v would leave
+    ``[exp(-limit), exp(limit)]``, or the last one, leaves v as it was measured; later errors stay NaN.
+    """
     errors = torch.full((steps,), float("nan"), dtype=torch.float64, device=a.device)
-    K = kernel.double()
-    u = a
+    kernel = stored_matrix(indptr, blocks, values, a.shape[0], b.shape[0])
+    u, c = a, b
     for step in range(steps):
-        u = a / (K @ v)
-        c = K.t() @ u
-        errors[step] = (v * c - b).abs().sum()
-        following = b / c
-        inside = bool(((following.log().abs() < limit) | ~following.isfinite()).all()) and bool(following.isfinite().all())
+        u = a / (kernel @ v)
+        product = kernel.t() @ u
+        c = v * product
+        errors[step] = (c - b).abs().sum()
+        following = b / product
+        inside = bool(((following < math.exp(limit)) & (following > math.exp(-limit))).all())
         if float(errors[step]) <= tol or not inside or step + 1 == steps:
             break
         v.copy_(following)
-    return u, errors
+    return u, c, errors

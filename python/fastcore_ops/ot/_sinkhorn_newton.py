@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +11,9 @@ from torch import Tensor
 from .. import _backend, _checks, _loop
 from .._arrays import to_tensor
 from ._evaluation import Evaluator
-from ._newton import Newton
+from ._newton import SinkhornNewton
 from ._problem import Problem, prepare
-from ._schedule import plan_of_attack
+from ._schedule import Budget
 from ._transport_result import OTResult
 
 _METHODS = ("auto", "newton", "sinkhorn")
@@ -148,9 +147,10 @@ def _solve(
     with torch.no_grad():
         evaluator = Evaluator(problem, backend)
         start = _starting_potential(operation, problem, reg, init)
-        solver = plan_of_attack(
-            evaluator, start, reg, tol, max_newton if method != "sinkhorn" else 0, max_passes, method, eps_scaling
-        )
+        anneal = eps_scaling and start is None
+        budget = Budget(0 if method == "sinkhorn" else max_newton, max_passes, problem.cost_range, anneal)
+        g = torch.zeros_like(problem.b) if start is None else start
+        solver = SinkhornNewton(evaluator, g, reg, tol, budget)
         status, history = _loop.run(solver.step, title=operation, callback=callback, progress=progress)
         best = solver.best
         result = OTResult(

@@ -183,8 +183,7 @@ class OTResult(SolveResult):
         """Dense plan as a plain tensor, in the user's orientation."""
         p = self.problem
         with torch.no_grad():
-            plan = self.evaluator.dense(self.centred_g, self.reg).values
-            assert plan is not None
+            plan = self.evaluator.plan(self.centred_g, self.reg)
             plan = self.spread(plan.to(dtype) * p.total_mass, p.rows)
             if p.cols.kept is not None:
                 plan = self.spread(plan.t(), p.cols).t()
