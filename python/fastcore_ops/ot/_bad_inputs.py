@@ -61,7 +61,7 @@ def bad_cost_and_masses(solve: Callable[..., OTResult]) -> list[BadInput]:
         bad("b_no_mass", "`b` with some mass", b=0 * _B),
         bad("a_complex", "`a` of a real dtype", TypeError, a=_A.to(torch.complex128)),
         bad("b_bool", "`b` of a real dtype", TypeError, b=_B > 0),
-        bad("unbalanced", "`a` and `b` of equal mass|0.01|Rescale one of them", b=1.01 * _B),
+        bad("unbalanced", "`a` and `b` of equal mass|1.01|0.0099|Rescale one of them", b=1.01 * _B),
         bad("barely_unbalanced", "`a` and `b` of equal mass|e-06|Rescale one of them", b=(1 + 3e-6) * _B),
         bad("a_elsewhere", "`a` on the device of `cost`|meta|Move `a` there", a=_A.to(meta)),
         bad("b_elsewhere", "`b` on the device of `cost`|meta|Move `b` there", b=_B.to(meta)),

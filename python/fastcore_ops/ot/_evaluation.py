@@ -74,6 +74,11 @@ class StoredPlan:
         self.evaluator.passes += self.density * max(1, len(seen))
         return Scaled(v, u, c, seen[-1] if seen else math.inf), seen
 
+    def affordable_steps(self) -> int:
+        """Steps that the budget still allows, keeping one pass for the evaluation that ends the solve."""
+        left = self.evaluator.max_passes - 1 - self.evaluator.passes
+        return max(0, int(left / self.density + 1e-9))
+
     def inside(self, v: Tensor) -> bool:
         """Whether ``v`` is near enough for the stored plan to stand for the whole."""
         largest = math.exp(self.limit)
@@ -89,8 +94,8 @@ class StoredPlan:
 class Evaluator:
     """Runs the operators on one problem and counts passes over the n x m entries."""
 
-    def __init__(self, problem: Problem, backend: str | None) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, backend: str | None, max_passes: int = 1 << 62) -> None:
+        self.problem, self.max_passes = problem, max_passes
         self.passes = 0.0
         device = problem.device
         self._row_pass = _backend.pick("ot_row_pass", device, backend, main=True)

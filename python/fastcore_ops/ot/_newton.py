@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .._loop import Record
 from ._evaluation import Evaluation, Evaluator, Scaled, StoredPlan
-from ._newton_step import NewtonStep
+from ._newton_step import SUFFICIENT, NewtonStep
 from ._schedule import Budget, keep_threshold, schedule
 
 _CHI2_GATE = 0.5  # above: the quadratic model is worthless, take Sinkhorn steps
@@ -47,17 +47,19 @@ class SinkhornNewton:
         self._before: tuple[float, Tensor] | None = None  # (reg, g) at the end of the level before
         self._newton = NewtonStep(evaluator.problem.b, tol)
         self.stored: StoredPlan | None = None
+        self.coarse: StoredPlan | None = None
         self._sinkhorn_steps = 0  # on the stored plan
         self._best_evaluations: list[float] = []  # least error so far after each evaluation of the last level
         self._progress = (0.0, math.inf)  # (passes, error) when the error last fell by a thousandth
+        self._halved, self._halved_at = math.inf, 0.0  # error when it last halved, and the passes then
         self.best: Evaluation = self._evaluate(g)
 
     # Where we are --------------------------------------------------------------------------------------------------
 
     @property
     def passes(self) -> int:
-        """Reads of all n x m entries so far, rounded up; reads of a sparse plan count by its share."""
-        return math.ceil(self.evaluator.passes - 1e-9)
+        """Reads of all n x m entries so far; partial reads, as of a sparse plan, are added up."""
+        return math.floor(self.evaluator.passes + 1e-9)
 
     @property
     def reg(self) -> float:
@@ -82,29 +84,40 @@ class SinkhornNewton:
 
     # Moves ---------------------------------------------------------------------------------------------------------
 
-    def _evaluate(self, g: Tensor) -> Evaluation:
-        """Evaluate at g, storing the plan if the next moves can use it."""
-        evaluator, reg = self.evaluator, self.reg
-        stored: StoredPlan | None = None
-        if self.budget.plain:
-            at = evaluator.plain(g, reg)
-        else:
-            threshold = keep_threshold(self._goal, evaluator.n, evaluator.m)
-            at = None
-            if self.budget.worth_sparse(reg, threshold):
-                at, stored = evaluator.sparse(g, reg, threshold)
-                self.budget.note_density(reg, stored is not None)
-            if stored is None and not evaluator.problem.is_points:
-                at, stored = evaluator.dense(g, reg)
-            at = evaluator.plain(g, reg) if at is None else at
-        if stored is not None and bool(evaluator.vanished(at.c).any()):
-            stored = None  # a column must be raised in the log domain first
-        self.at, self.stored, self._sinkhorn_steps = at, stored, 0
+    def _evaluate(self, g: Tensor, expected_error: float = 1.0) -> Evaluation:
+        """Evaluate at g, storing the plan if the next moves can use it.
+
+        Where it cannot be stored whole (between points), a coarser one is kept for the direction of one Newton step.
+        """
+        at, stored, coarse = self._evaluate_and_keep(g, expected_error)
+        if bool(self.evaluator.vanished(at.c).any()):
+            stored = coarse = None  # a column must be raised in the log domain first
+        self.at, self.stored, self.coarse, self._sinkhorn_steps = at, stored, coarse, 0
         if stored is not None:
             self.point: Scaled = stored.start()
         if self._last_level:
             self._note(at)
         return at
+
+    def _evaluate_and_keep(self, g: Tensor, expected: float) -> tuple[Evaluation, StoredPlan | None, StoredPlan | None]:
+        evaluator, reg, budget = self.evaluator, self.reg, self.budget
+        if budget.plain:
+            return evaluator.plain(g, reg), None, None
+        fine = keep_threshold(self._goal, evaluator.n, evaluator.m)
+        at = None
+        if budget.worth_sparse(reg, fine):
+            at, stored = evaluator.sparse(g, reg, fine)
+            budget.note_density(reg, stored is not None)
+            if stored is not None:
+                return at, stored, None
+        if not evaluator.problem.is_points:
+            return *evaluator.dense(g, reg), None
+        coarse = budget.coarse_threshold(expected, evaluator.n, evaluator.m)
+        if at is None and self._newton_left() and coarse is not None:
+            at, stored = evaluator.sparse(g, reg, coarse)
+            budget.note_coarse(coarse, stored is not None, evaluator.n, evaluator.m)
+            return at, None, stored
+        return evaluator.plain(g, reg) if at is None else at, None, None
 
     def _note(self, at: Evaluation) -> None:
         if not self._best_evaluations or at.error < self.best.error:
@@ -117,13 +130,14 @@ class SinkhornNewton:
     def _cool(self) -> None:
         """Next level: extrapolate g linearly in reg from the last two."""
         reg, g = self.reg, self._potential()
-        self.level += 1
+        self.level = len(self.levels) - 1 if self.budget.annealing_is_over(self.evaluator.passes) else self.level + 1
         guess = g
         if self._before is not None:
             reg_before, g_before = self._before
             guess = g + (g - g_before) * ((self.reg - reg) / (reg - reg_before))
         self._before = (reg, g)
         self._newton.forget()
+        self.budget.new_level()
         self._evaluate(guess)
 
     def _stored_move(self, stored: StoredPlan) -> tuple[str, dict[str, Any]]:
@@ -143,9 +157,11 @@ class SinkhornNewton:
             if made.left:  # the step leads out of the plan's reach: go there by an evaluation
                 self._evaluate(stored.at.g + stored.at.reg * (point.v.log() + made.direction))
                 return "evaluation", made.detail
-        steps = _FEW_STEPS if self._newton_left() else self._chunk(stored)
+        steps = min(_FEW_STEPS if self._newton_left() else _CHUNK, stored.affordable_steps())
         before = point.error
         v = point.v * (self.evaluator.problem.b / point.c)
+        if steps == 0:
+            return "newton", {}  # failed, and used the budget up
         if stored.inside(v):
             self.point, errors = stored.sinkhorn(v, steps, self._goal)
             self._sinkhorn_steps += len(errors)
@@ -154,75 +170,108 @@ class SinkhornNewton:
         self._evaluate(self.evaluator.column_update(self.at) if stored.at.error <= self.point.error else self._potential())
         return "evaluation", {}
 
-    def _chunk(self, stored: StoredPlan) -> int:
-        left = (self.budget.max_passes - self.evaluator.passes) / stored.density
-        return max(1, min(_CHUNK, int(left)))
-
     def _pass_move(self) -> tuple[str, dict[str, Any]]:
-        """One move by passes alone: Newton with products on the fly if Sinkhorn is slow, else a column update."""
-        slow = self._newton_left() and self.budget.sinkhorn_is_slow(self.at.error, self.tol)
-        if slow and self.evaluator.problem.is_points:
-            self.n_newton += 1
-            made = self._newton.on_the_fly(self.evaluator, self.at, self._goal, self.budget.max_passes)
-            self.n_cg += made.cg
-            if made.direction is not None:
-                self._evaluate(self.at.g + self.at.reg * made.direction)
-                return "newton", made.detail
-        self._evaluate(self.evaluator.column_update(self.at))
+        """One move by passes alone: Newton on the coarse plan or with products on the fly, else a column update."""
+        chi2 = float(((self.evaluator.problem.b - self.at.c).square() / self.at.c).sum())
+        self.budget.leave_plain(chi2)
+        newton = self._pass_newton(chi2) if self._newton_left() and not self.budget.plain else None
+        if newton is not None:
+            return "newton", newton
+        self._evaluate(self.evaluator.column_update(self.at), self.at.error)
         self.budget.note_sinkhorn(self.at.error)
         return "column update", {}
+
+    def _pass_newton(self, chi2: float) -> dict[str, Any] | None:
+        """Newton step whose line search evaluates; None if it is not the time for one or nothing helps."""
+        at = self.at
+        if not chi2 <= _CHI2_GATE:
+            return None
+        if self.coarse is not None:
+            self.n_newton += 1
+            direction, cg, lam = self._newton.on_coarse(self.coarse, chi2, self._goal)
+        elif self.budget.sinkhorn_is_slow(at.error, self.tol):
+            self.n_newton += 1
+            direction, cg = self._newton.on_the_fly(self.evaluator, at, self._goal)
+            lam = 0.0
+        else:
+            return None
+        self.n_cg += cg
+        slope = float(torch.dot(self.evaluator.problem.b - at.c, direction))
+        alpha = 1.0
+        while slope > 0 and alpha > 0.05 and self.evaluator.passes < self.budget.max_passes:
+            self._evaluate(at.g + (at.reg * alpha) * direction, at.error * at.error)
+            slope_there = float(torch.dot(self.evaluator.problem.b - self.at.c, direction))
+            if slope_there >= -SUFFICIENT * slope:
+                self._newton.adapt(lam, chi2, alpha)
+                return {"alpha": alpha, "lambda": lam, "cg": cg}
+            alpha *= min(max(slope / (slope - slope_there), 0.1), 0.6) if math.isfinite(slope_there) else 0.1
+        self._newton.dampen(chi2)
+        self.at, self.stored, self.coarse = at, None, None
+        return None
 
     # The step of the solve loop ------------------------------------------------------------------------------------
 
     def step(self) -> tuple[Record, str | None]:
         """Make one move; return its record and, at the end, the status."""
+        move, detail = "none", {}
         status = self._status()
-        if status is not None:
-            return self._record("none", {}), status
-        if not self._last_level and self.error <= self._goal:
-            self._cool()
-            move, detail = "cool", {}
-        elif self.stored is not None and self.error <= self._goal:
-            move, detail = "evaluation", {}
-            self._verify()
-        elif self.stored is not None:
-            move, detail = self._stored_move(self.stored)
-        else:
-            move, detail = self._pass_move()
-        status = self._status()
-        if status is not None and status != "converged" and self.stored is not None and self._last_level:
-            self._settle()
+        if status is None:
+            move, detail = self._move()
             status = self._status()
+        if status not in (None, "converged"):
+            self._settle()
+            status = "converged" if self._status() == "converged" else status
         return self._record(move, detail), status
+
+    def _move(self) -> tuple[str, dict[str, Any]]:
+        late = self.budget.annealing_is_over(self.evaluator.passes)
+        if not self._last_level and (self.error <= self._goal or late):
+            self._cool()
+            return "cool", {}
+        if self.stored is None:
+            return self._pass_move()
+        if self.error <= self._goal:
+            self._verify()
+            return "evaluation", {}
+        return self._stored_move(self.stored)
 
     def _verify(self) -> None:
         """Evaluate where the stored plan says that we are done."""
         g, stored = self._potential(), self.stored
         at = self.evaluator.plain(g, self.reg)
         self._note(at)
-        self.at, self.stored = at, None
+        self.at, self.stored, self.coarse = at, None, None
         if at.error > self.tol and stored is not None and not self.budget.plain:
             self._evaluate(self.evaluator.column_update(at))
 
     def _settle(self) -> None:
-        """Out of budget on a stored plan: one evaluation tells the true error of where it led."""
-        at = self.evaluator.plain(self._potential(), self.reg)
+        """At the end of a solve that did not converge: one evaluation tells the true error of where it led."""
+        if not self._last_level:  # the budget ended on the way down: what counts is the target reg
+            g, self.level = self._potential(), len(self.levels) - 1
+        elif self.stored is not None and self.point.error != self.stored.at.error:
+            g = self._potential()
+        else:
+            self.stored = None
+            return
+        at = self.evaluator.plain(g, self.reg)
         self._note(at)
-        self.at, self.stored = at, None
+        self.at, self.stored, self.coarse = at, None, None
 
     def _status(self) -> str | None:
         if self._last_level and self.best.error <= self.tol and self.best.reg == self.reg:
             return "converged"
-        if self.evaluator.passes >= self.budget.max_passes - (1 if self.stored is not None else 0):
+        if self.passes >= self.budget.max_passes or (self.stored is not None and self.stored.affordable_steps() < 1):
             return "max_passes"
         if not self._last_level:
             return None
         least = min(self.error, self.best.error)
+        if least < 0.5 * self._halved:
+            self._halved, self._halved_at = least, self.evaluator.passes
         if least < 0.999 * self._progress[1]:
             self._progress = (self.evaluator.passes, least)
         seen = self._best_evaluations
-        if len(seen) > _STALLED_EVALUATIONS and self.best.error < 100 * self._floor:
-            if seen[-1] > 0.5 * seen[-1 - _STALLED_EVALUATIONS]:
+        if self.best.error < 100 * self._floor and self._halved_at + _STALLED_PASSES / 10 < self.evaluator.passes:
+            if len(seen) > _STALLED_EVALUATIONS and seen[-1] > 0.5 * seen[-1 - _STALLED_EVALUATIONS]:
                 return "precision_limit"
         if self.evaluator.passes - self._progress[0] > _STALLED_PASSES:
             return "precision_limit" if self.best.error < 100 * self._floor else "infeasible_or_stalled"

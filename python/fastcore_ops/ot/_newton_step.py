@@ -13,7 +13,7 @@ from ._evaluation import Evaluation, Evaluator, Scaled, StoredPlan
 
 _CG_CAP = 2000
 _CG_CAP_ON_THE_FLY = 60  # each iteration is a pass
-_SUFFICIENT = 0.9
+SUFFICIENT = 0.9
 _LINE_SEARCH_TRIALS = 4
 _DAMPING_TRIALS = 12
 
@@ -67,14 +67,31 @@ class NewtonStep:
                 return Made(direction=made.direction, left=True, cg=total, detail={"lambda": lam, "cg": total})
             if made.point is not None:
                 alpha = made.detail["alpha"]
-                self._adapt(lam / root, alpha)
+                self.adapt(lam, chi2, alpha)
                 return Made(made.point, cg=total, detail={"alpha": alpha, "lambda": lam, "cg": total})
+            if stored.affordable_steps() < 1:
+                break
             lam = max(4 * lam, 0.1 * root)
         return Made(cg=total)
 
-    def _adapt(self, mu: float, alpha: float) -> None:
+    def adapt(self, lam: float, chi2: float, alpha: float) -> None:
+        """After a success: less damping for a full step, some at least for a short one."""
+        mu = lam / math.sqrt(chi2)
         mu = mu / 4 if alpha == 1.0 else max(mu, 0.05)
         self._mu = 0.0 if mu < 1e-3 else mu
+
+    def dampen(self, chi2: float) -> None:
+        """After a failure."""
+        self._mu = max(4 * self._mu, 0.1)
+
+    def on_coarse(self, coarse: StoredPlan, chi2: float, goal: float) -> tuple[Tensor, int, float]:
+        """Direction at an evaluation from a plan that dropped more: the full diagonal makes what is missing damp."""
+        point = coarse.start()
+        lam = self._mu * math.sqrt(chi2)
+        damping = lam * torch.maximum(self._b, point.c)
+        tol = self._cg_tol(point.error, goal)
+        direction, cg = coarse.newton_direction(point, damping, self._log_residual(point.c), tol, _CG_CAP)
+        return self._centred(direction), cg, lam
 
     def _search(self, stored: StoredPlan, point: Scaled, direction: Tensor, residual: Tensor) -> Made:
         """Accept when the derivative along the step has not turned over: comparing values fails below 1e-8."""
@@ -82,7 +99,7 @@ class NewtonStep:
         if not slope > 0:
             return Made()
         alpha = 1.0
-        for _ in range(_LINE_SEARCH_TRIALS):
+        for _ in range(min(_LINE_SEARCH_TRIALS, stored.affordable_steps())):
             v = point.v * (alpha * direction).exp()
             if not stored.inside(v):
                 # Follow a sound step out of the plan's reach; a wild one is shortened first.
@@ -92,19 +109,19 @@ class NewtonStep:
                 continue
             trial = stored.evaluate(v)
             slope_there = float(torch.dot(self._b - trial.c, direction))
-            if slope_there >= -_SUFFICIENT * slope:
+            if slope_there >= -SUFFICIENT * slope:
                 return Made(trial, detail={"alpha": alpha})
             shrink = slope / (slope - slope_there) if math.isfinite(slope_there) else 0.0
             alpha *= min(max(shrink, 0.1), 0.6)
         return Made()
 
-    def on_the_fly(self, evaluator: Evaluator, at: Evaluation, goal: float, max_passes: int) -> Made:
+    def on_the_fly(self, evaluator: Evaluator, at: Evaluation, goal: float) -> tuple[Tensor, int]:
         """Direction by conjugate gradients whose products recompute the plan: for dense plans that cannot be stored."""
         rhs, diagonal = self._log_residual(at.c), at.c
         tol = max(self._cg_tol(at.error, goal), 1e-4)
         x, r, p = torch.zeros_like(rhs), rhs.clone(), torch.zeros_like(rhs)
-        scale, rho_before, iterations = float(r.abs().sum()), 1.0, 0
-        while iterations < _CG_CAP_ON_THE_FLY and evaluator.passes + 2 < max_passes and float(r.abs().sum()) > tol * scale:
+        size, rho_before, iterations = float(r.abs().sum()), 1.0, 0
+        while iterations < _CG_CAP_ON_THE_FLY and evaluator.passes + 2 < evaluator.max_passes and float(r.abs().sum()) > tol * size:
             z = r / diagonal
             rho = float(torch.dot(r, z))
             p = z + (rho / rho_before if iterations else 0.0) * p
@@ -115,8 +132,4 @@ class NewtonStep:
             x += (rho / curvature) * p
             r -= (rho / curvature) * q
             rho_before, iterations = rho, iterations + 1
-        direction = self._centred(x)
-        slope = float(torch.dot(self._b - at.c, direction))
-        # The evaluation that follows is the trial; a quadratic model is trusted only where steps are small.
-        fine = iterations > 0 and slope > 0 and float(direction.abs().max()) < 1.0
-        return Made(direction=direction if fine else None, cg=iterations, detail={"alpha": 1.0, "cg": iterations})
+        return self._centred(x), iterations

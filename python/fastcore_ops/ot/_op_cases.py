@@ -134,9 +134,13 @@ def _cg_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]:
         rhs = _draw(seed, device, torch.float64)(m) * columns
         rhs = rhs - columns * (rhs.sum() / columns.sum())
         common = {"a": shared["a"], "diagonal": columns, "rhs": rhs, "tol": 1e-11, "max_iter": 500}
-        dense = {"indptr": None, "blocks": None, "values": plan.to(dtype), **common}
-        sparse = {**_stored(plan, plan > 0.02 * shared["a"][:, None], dtype), **common}
-        found |= {f"{size}_dense": dense, f"{size}_damped": {**dense, "diagonal": columns * 1.3}, f"{size}_sparse": sparse}
+        dense = {"indptr": None, "blocks": None, "values": plan.to(dtype), "scale": None, **common}
+        sparse = {**_stored(plan, plan > 0.02 * shared["a"][:, None], dtype), "scale": None, **common}
+        scale = 0.5 + _draw(seed, device, torch.float64)(m)
+        scaled = {"values": (plan / scale).to(dtype), "scale": scale}
+        sparse_scaled = {**sparse, **_stored(plan / scale, plan > 0.02 * shared["a"][:, None], dtype), "scale": scale}
+        found |= {f"{size}_dense": dense, f"{size}_sparse": sparse, f"{size}_damped": {**dense, "diagonal": columns * 1.3}}
+        found |= {f"{size}_scaled": {**dense, **scaled}, f"{size}_sparse_scaled": sparse_scaled}
     return found
 
 

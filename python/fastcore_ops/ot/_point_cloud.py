@@ -41,17 +41,18 @@ class PointCloud:
         self.metric = one_of(operation, "metric", metric, METRICS)
         self.numpy = is_numpy(x) and is_numpy(y)
         self.x = self._checked(operation, "x", x)
-        self.y = self._checked(operation, "y", y)
-        require_same_device(operation, "y", self.y, "x", self.x.device)
+        self.y = self._checked(operation, "y", y, self.x.device)
         if self.x.dtype != self.y.dtype:
             reject(operation, f"`y` of the dtype of `x` ({self.x.dtype})", self.y.dtype, "Convert one of them.", TypeError)
         if self.x.shape[1] != self.y.shape[1]:
             reject(operation, f"`y` with {self.x.shape[1]} coordinates like `x`", self.y.shape[1])
 
     @staticmethod
-    def _checked(operation: str, name: str, value: Any) -> torch.Tensor:
+    def _checked(operation: str, name: str, value: Any, device: torch.device | None = None) -> torch.Tensor:
         points = to_tensor(operation, name, value)
         require_real(operation, name, points)
+        if device is not None:
+            require_same_device(operation, name, points, "x", device)
         if points.dim() != 2 or 0 in points.shape:
             reject(operation, f"`{name}` of shape (points, coordinates), both at least 1", tuple(points.shape))
         if not points.is_floating_point():

@@ -178,7 +178,7 @@ def _range_of_points(x: Tensor, y: Tensor, metric: int) -> float:
     return float(sample.max() - sample.min())
 
 
-def prepare(operation: str, cost: Any, a: Any, b: Any) -> Problem:
+def prepare(operation: str, cost: Any, a: Any, b: Any, may_transpose: bool = True) -> Problem:
     """Check the arguments of a transport solver and return the centred problem."""
     points = cost if isinstance(cost, PointCloud) else None
     matrix = points.x if points is not None else _checked_cost(operation, cost)
@@ -191,7 +191,7 @@ def prepare(operation: str, cost: Any, a: Any, b: Any) -> Problem:
     with torch.no_grad():
         b_scaled, total = _balanced(operation, a_given.detach(), b_given.detach())
         rows, cols = _side(a_given.detach()), _side(b_scaled)
-        transposed = cols.offset.shape[0] > rows.offset.shape[0]
+        transposed = may_transpose and cols.offset.shape[0] > rows.offset.shape[0]
         shift = None
         if transposed:
             rows, cols = cols, rows

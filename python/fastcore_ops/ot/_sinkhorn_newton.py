@@ -13,7 +13,7 @@ from .._arrays import to_tensor
 from ._evaluation import Evaluator
 from ._newton import SinkhornNewton
 from ._problem import Problem, prepare
-from ._schedule import Budget
+from ._schedule import Budget, is_small
 from ._transport_result import OTResult
 
 _METHODS = ("auto", "newton", "sinkhorn")
@@ -139,18 +139,21 @@ def _solve(
     reg = _checks.positive_float(operation, "reg", reg)
     max_newton = _checks.count(operation, "max_newton", max_newton, 0)
     max_passes = _checks.count(operation, "max_passes", max_passes, 1)
-    _checks.one_of(operation, "method", method, _METHODS)
+    if _checks.one_of(operation, "method", method, _METHODS) == "sinkhorn":
+        max_newton = 0
     backend = _backend.forced(backend)
-    problem = prepare(operation, cost, a, b)
+    small = is_small(max_newton, max_passes)
+    problem = prepare(operation, cost, a, b, may_transpose=not small)
     default_tol = 1e-6 if problem.dtype == torch.float64 else 1e-5
     tol = default_tol if tol is None else _checks.positive_float(operation, "tol", tol)
     with torch.no_grad():
-        evaluator = Evaluator(problem, backend)
+        evaluator = Evaluator(problem, backend, max_passes)
         start = _starting_potential(operation, problem, reg, init)
-        anneal = eps_scaling and start is None
-        budget = Budget(0 if method == "sinkhorn" else max_newton, max_passes, problem.cost_range, anneal)
-        g = torch.zeros_like(problem.b) if start is None else start
-        solver = SinkhornNewton(evaluator, g, reg, tol, budget)
+        anneal = eps_scaling and start is None and not small
+        budget = Budget(max_newton, max_passes, problem.cost_range, anneal, plain=small)
+        if start is None:  # a small budget starts where Sinkhorn starts, at g = 0; else at the centred cost's own zero
+            start = reg * problem.b.log() - problem.cols.offset if small else torch.zeros_like(problem.b)
+        solver = SinkhornNewton(evaluator, start, reg, tol, budget)
         status, history = _loop.run(solver.step, title=operation, callback=callback, progress=progress)
         best = solver.best
         result = OTResult(

@@ -9,7 +9,7 @@ import torch
 
 from .. import _backend
 from .._arrays import is_numpy, to_numpy, to_tensor
-from .._checks import reject
+from .._checks import reject, require_real
 from ._transport_result import OTResult
 
 
@@ -59,8 +59,11 @@ def transport_map(result: OTResult) -> Callable[[Any], Any]:
     def move(x_new: Any) -> Any:
         """Images of new points."""
         points = to_tensor("transport_map", "x_new", x_new)
+        require_real("transport_map", "x_new", points)
         if points.dim() != 2 or points.shape[1] != y.shape[1]:
             reject("transport_map", f"`x_new` of shape (k, {y.shape[1]})", tuple(points.shape))
+        if not bool(points.detach().isfinite().all()):
+            reject("transport_map", "`x_new` to be finite", "NaN or infinity")
         if points.shape[0] == 0:
             return x_new
         product = _backend.pick("ot_plan_product", y.device, result.backend)

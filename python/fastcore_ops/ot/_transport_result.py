@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .._arrays import to_numpy, to_tensor
-from .._checks import reject
+from .._checks import reject, require_real
 from .._result import SolveResult
 from . import _reference
 from ._envelope import EnvelopeValue, NoGradientYet
@@ -222,13 +223,17 @@ class OTResult(SolveResult):
             if p.transposed:
                 i, j = j, i
             shape = (self._f.shape[0], self._g.shape[0])
-            matrix = torch.sparse_coo_tensor(torch.stack([i, j]), torch.cat(values), shape).coalesce().to_sparse_csr()
+            order = i.argsort(stable=True)
+            indptr = torch.nn.functional.pad(i.bincount(minlength=shape[0]).cumsum(0), (1, 0))
+            parts = (indptr, j[order], torch.cat(values)[order])
         if not p.numpy:
-            return matrix
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # torch: CSR tensors are in beta state
+                return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
         from scipy.sparse import csr_array
 
-        parts = (matrix.values(), matrix.col_indices(), matrix.crow_indices())
-        return csr_array(tuple(to_numpy(part) for part in parts), shape=shape)
+        indptr, indices, data = (to_numpy(part) for part in parts)
+        return csr_array((data, indices, indptr), shape=shape)
 
     def apply(self, v: Any, axis: int = 1) -> Any:
         """Product of the plan with vectors, without forming the plan.
@@ -248,7 +253,9 @@ class OTResult(SolveResult):
         if axis not in (0, 1):
             reject(self.operation, "`axis` to be 0 or 1", axis)
         p = self.problem
-        vectors = to_tensor(self.operation, "v", v).detach().to(p.device, torch.float64)
+        vectors = to_tensor(self.operation, "v", v).detach()
+        require_real(self.operation, "v", vectors)
+        vectors = vectors.to(p.device, torch.float64)
         size = (self._g if axis == 1 else self._f).shape[0]
         if vectors.dim() not in (1, 2) or vectors.shape[0] != size:
             reject(self.operation, f"`v` of shape ({size},) or ({size}, k)", tuple(vectors.shape))
