@@ -12,6 +12,7 @@
 #include "sinkhorn_newton.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <optional>
 #include <tuple>
 
@@ -182,12 +183,16 @@ std::tuple<Tensor, Tensor> ot_row_pass(const Tensor& cost, const std::optional<T
   const int64_t n = cost.size(0), m = g.size(0), width = cost.size(1);
   FC_CHECK(n > 0 && m > 0 && width > 0, op, ": empty input");
   const auto dtype = cost.scalar_type();
-  fc::check_tensor(op, "cost", cost, dtype, {n, metric == fc::ot::matrix ? m : width});
-  fc::check_tensor(op, "g", g, fc::ScalarType::Double, {m});
-  fc::check_tensor(op, "a", a, fc::ScalarType::Double, {n});
-  if (y) fc::check_tensor(op, "y", *y, dtype, {width, m});
-  if (row_shift) fc::check_tensor(op, "row_shift", *row_shift, dtype, {n});
-  if (col_shift) fc::check_tensor(op, "col_shift", *col_shift, dtype, {m});
+  const auto check = [&](const char* name, const Tensor& tensor, fc::ScalarType type, std::initializer_list<int64_t> shape) {
+    fc::check_tensor(op, name, tensor, type, shape);
+    FC_CHECK(tensor.get_device_index() == cost.get_device_index(), op, ": `", name, "` is on another device than `cost`");
+  };
+  check("cost", cost, dtype, {n, metric == fc::ot::matrix ? m : width});
+  check("g", g, fc::ScalarType::Double, {m});
+  check("a", a, fc::ScalarType::Double, {n});
+  if (y) check("y", *y, dtype, {width, m});
+  if (row_shift) check("row_shift", *row_shift, dtype, {n});
+  if (col_shift) check("col_shift", *col_shift, dtype, {m});
 
   const fc::DeviceScope device(cost);
   Arguments args{g, a, reg, n, m, fc::new_tensor<double>(g, {n}), fc::new_tensor<double>(g, {m})};

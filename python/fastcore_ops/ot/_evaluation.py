@@ -12,7 +12,7 @@ from .. import _backend
 from . import _reference
 from ._problem import Problem
 
-DENSITY_SWITCH = 0.4  # a sparse plan fuller than this is read more slowly than the dense one
+DENSITY_SWITCH = 0.6  # a sparse plan fuller than this is read more slowly than the dense one
 _MOST_ENTRIES = 25_000_000  # of a sparse plan between points; a cost matrix takes more than that anyway
 _TINY_COLUMN = 1e-9
 _IGNORED_COLUMN = 1e-22  # relative mass below which a column cannot matter to any attainable error
@@ -73,6 +73,16 @@ class StoredPlan:
         seen = [error for error in errors.tolist() if not math.isnan(error)]
         self.evaluator.passes += self.density * max(1, len(seen))
         return Scaled(v, u, c, seen[-1] if seen else math.inf), seen
+
+    def exact(self, point: Scaled) -> Evaluation | None:
+        """The point as an evaluation, without a pass, where everything was stored in full precision.
+
+        From ``u_i v_j P0_ij = a_i exp((g_j - C_ij) / reg - L_i)`` follows ``L = L0 - log u``.
+        """
+        if self._matrix[0] is not None or self._matrix[2].dtype != torch.float64:
+            return None
+        at = self.at
+        return Evaluation(self.potential(point), at.reg, at.row_lse - point.u.log(), point.c, point.error)
 
     def affordable_steps(self) -> int:
         """Steps that the budget still allows, keeping one pass for the evaluation that ends the solve."""

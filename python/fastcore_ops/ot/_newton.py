@@ -24,10 +24,17 @@ from ._schedule import Budget, keep_threshold, schedule
 _CHI2_GATE = 0.5  # above: the quadratic model is worthless, take Sinkhorn steps
 _MOST_SINKHORN_STEPS = 50  # per stored plan, then Newton is tried all the same
 _FEW_STEPS, _CHUNK = 2, 20
+_NEWTON_READS = 12  # reads of the stored plan that the rest of a solve takes by Newton, roughly
 _LEVEL_TOL = 0.05
 _GOAL_SHARE = 0.3  # of tol, on a stored plan: what the last evaluation may add
 _STALLED_EVALUATIONS = 4
 _STALLED_PASSES = 400
+
+
+def _pace(before: float, errors: list[float]) -> float:
+    """Factor by which the error falls in a step."""
+    first, count = (before, len(errors)) if len(errors) < 2 else (errors[0], len(errors) - 1)
+    return (errors[-1] / first) ** (1 / count) if first > 0 else 0.0
 
 
 class SinkhornNewton:
@@ -92,7 +99,7 @@ class SinkhornNewton:
         at, stored, coarse = self._evaluate_and_keep(g, expected_error)
         if bool(self.evaluator.vanished(at.c).any()):
             stored = coarse = None  # a column must be raised in the log domain first
-        self.at, self.stored, self.coarse, self._sinkhorn_steps = at, stored, coarse, 0
+        self.at, self.stored, self.coarse, self._sinkhorn_steps, self._pace = at, stored, coarse, 0, 1.0
         if stored is not None:
             self.point: Scaled = stored.start()
         if self._last_level:
@@ -140,14 +147,30 @@ class SinkhornNewton:
         self.budget.new_level()
         self._evaluate(guess)
 
+    def _steps_left(self) -> float:
+        """Sinkhorn steps to the goal at the pace of the last ones."""
+        if not 0 < self._pace < 1:
+            return math.inf
+        return math.log(self._goal / self.error) / math.log(self._pace)
+
+    def _wants_newton(self, chi2: float) -> bool:
+        """Newton where its model holds and Sinkhorn, at the pace just seen, would take longer."""
+        if not (self._newton_left() and math.isfinite(chi2)) or self._sinkhorn_steps < _FEW_STEPS:
+            return False
+        if chi2 > _CHI2_GATE:
+            return self._sinkhorn_steps >= _MOST_SINKHORN_STEPS
+        return self._steps_left() > (_NEWTON_READS if self._last_level else _FEW_STEPS)
+
+    def _chunk(self, chi2: float) -> int:
+        if self._sinkhorn_steps < _FEW_STEPS or (self._newton_left() and chi2 > _CHI2_GATE):
+            return _FEW_STEPS
+        return min(_CHUNK, max(_FEW_STEPS, math.ceil(min(self._steps_left(), _CHUNK))))
+
     def _stored_move(self, stored: StoredPlan) -> tuple[str, dict[str, Any]]:
         """One move on the stored plan; falls back to an evaluation when the plan has served its time."""
         point = self.point
         chi2 = float(((self.evaluator.problem.b - point.c).square() / point.c).sum())
-        wants_newton = self._newton_left() and (chi2 <= _CHI2_GATE or self._sinkhorn_steps >= _MOST_SINKHORN_STEPS)
-        if not self._last_level and self._sinkhorn_steps < _FEW_STEPS:
-            wants_newton = False  # a coarse level asks for little
-        if wants_newton and math.isfinite(chi2):
+        if self._wants_newton(chi2):
             self.n_newton += 1
             made = self._newton.on_stored(stored, point, chi2, self._goal)
             self.n_cg += made.cg
@@ -157,7 +180,7 @@ class SinkhornNewton:
             if made.left:  # the step leads out of the plan's reach: go there by an evaluation
                 self._evaluate(stored.at.g + stored.at.reg * (point.v.log() + made.direction))
                 return "evaluation", made.detail
-        steps = min(_FEW_STEPS if self._newton_left() else _CHUNK, stored.affordable_steps())
+        steps = min(self._chunk(chi2), stored.affordable_steps())
         before = point.error
         v = point.v * (self.evaluator.problem.b / point.c)
         if steps == 0:
@@ -165,6 +188,7 @@ class SinkhornNewton:
         if stored.inside(v):
             self.point, errors = stored.sinkhorn(v, steps, self._goal)
             self._sinkhorn_steps += len(errors)
+            self._pace = _pace(before, errors)
             if self.point.error < before * (1 + 1e-12):
                 return "sinkhorn", {"density": stored.density, "steps": len(errors)}
         self._evaluate(self.evaluator.column_update(self.at) if stored.at.error <= self.point.error else self._potential())
@@ -238,7 +262,8 @@ class SinkhornNewton:
     def _verify(self) -> None:
         """Evaluate where the stored plan says that we are done."""
         g, stored = self._potential(), self.stored
-        at = self.evaluator.plain(g, self.reg)
+        at = stored.exact(self.point) if stored is not None else None
+        at = self.evaluator.plain(g, self.reg) if at is None else at
         self._note(at)
         self.at, self.stored, self.coarse = at, None, None
         if at.error > self.tol and stored is not None and not self.budget.plain:

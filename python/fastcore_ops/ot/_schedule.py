@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from ._evaluation import DENSITY_SWITCH
 
-_START, _RATIO = 0.25, 4.0
+_DIRECT = 1 / 150  # of the range: above, a solve starts at its target
+_START, _RATIO = 0.02, 4.0
 _LEAST_PASSES, _FEW_NEWTON_STEPS, _FEW_PASSES = 30, 5, 200
 _SURE_CHI2 = 0.02  # below: a Newton step is as good as certain to pay
 _ANNEALING_SHARE = 1 / 3  # of the passes
@@ -17,7 +18,7 @@ _COARSEST = 0.05  # share of the mass that a coarse plan may drop
 def schedule(cost_range: float, reg: float) -> list[float]:
     """Levels of the annealing, largest first, in equal ratios down to ``reg``."""
     first = _START * cost_range
-    if not first > reg:
+    if not reg < _DIRECT * cost_range:
         return [reg]
     count = max(1, round(math.log(first / reg, _RATIO)))
     return [first * (reg / first) ** (k / count) for k in range(count)] + [reg]
