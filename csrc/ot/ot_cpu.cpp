@@ -142,7 +142,8 @@ std::tuple<Tensor, Tensor> ot_dense_build(Tensor cost, OptionalTensor y, int64_t
   switch_floating("ot_dense_build", cost, [&](auto zero) {
     using T = decltype(zero);
     check_tensor("ot_dense_build", "plan", plan, dtype_of<T>::value, {c.n, c.m});
-    const PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, data<double>(row_lse));
+    PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, data<double>(row_lse));
+    pass.job.cutoff = exponent_cutoff_of_storage<T>();
     const auto emit = FC_PICK_ISA(emit_dense<T>);
     evaluate(pass.job, data<double>(col_sum), [&](int64_t, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
       for (int64_t r = 0; r < rows; ++r) emit(pass.job, r, scratch, data<T>(plan) + (i + r) * c.m);

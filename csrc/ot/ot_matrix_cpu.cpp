@@ -36,15 +36,13 @@ StoredMatrix<T> view_matrix(const char* op, const OptionalTensor& indptr, const 
   return matrix;
 }
 
-// Runs add(begin, end, out) over cuts of the rows and adds what they give; the cuts depend on the work alone.
+// Cuts of the rows that depend on the work alone.
+Blocks cut_rows(int64_t n, double entries) { return cut_blocks(n, 16, entries < 3e4 ? 1 : entries < 3e5 ? 4 : 16, kRows); }
+
+// Runs add(begin, end, out) over the cuts and adds what they give, in their order.
 class RowSum {
  public:
-  template <class T>
-  explicit RowSum(const StoredMatrix<T>& matrix) : width_(matrix.padded()) {
-    const double work = matrix.entries();
-    cuts_ = cut_blocks(matrix.n, 16, work < 3e4 ? 1 : work < 3e5 ? 4 : 16, kRows);
-    partial_.resize(cuts_.count > 1 ? cuts_.count * width_ : 0);
-  }
+  RowSum(Blocks cuts, int64_t width) : width_(width), cuts_(cuts), partial_(cuts.count > 1 ? cuts.count * width : 0) {}
 
   template <class Add>
   void operator()(double* total, const Add& add) {
@@ -69,36 +67,111 @@ class RowSum {
 
 double l1_norm(const Vector& x) { return FC_PICK_ISA(vector_norm)(x.data(), int64_t(x.size())); }
 
-double dot(const Vector& x, const Vector& y, int64_t m) { return FC_PICK_ISA(vector_dot)(x.data(), y.data(), m); }
+double dot(const Vector& x, const Vector& y) { return FC_PICK_ISA(vector_dot)(x.data(), y.data(), int64_t(x.size())); }
 
-// Preconditioned conjugate gradients for (diag(diagonal) - M^T diag(1/a) M) d = rhs, M = matrix * diag(scale). The system
-// is semidefinite with null vector 1 when diagonal = column sums; that is harmless because the right-hand side sums to zero.
-// Returns (iterations, relative L1 residual); x has room for the padded width.
-template <class T>
-std::pair<int64_t, double> conjugate_gradients(const StoredMatrix<T>& matrix, const double* scale, const double* a,
-                                               const double* diagonal, const double* rhs, double tol, int64_t max_iter, Vector& x) {
-  const int64_t m = matrix.m, width = matrix.padded();
-  Vector r(rhs, rhs + m), inverse(m), p(m, 0.0), moved(width, 0.0), q(width), squares(width);
-  RowSum sum(matrix);
-  const auto add_squares = FC_PICK_ISA(add_squares<T>);
-  sum(squares.data(), [&](int64_t begin, int64_t end, double* out) { add_squares(matrix, a, begin, end, out); });
-  for (int64_t j = 0; j < m; ++j)
-    inverse[j] = 1.0 / std::max(diagonal[j] - scale[j] * scale[j] * squares[j], 1e-3 * diagonal[j]);
-  const auto gram = FC_PICK_ISA(choose_weigh<T, RowWeight::gram>)(matrix.indptr != nullptr);
+// Where a diagonal entry of the Laplacian is this small a share of its column, products are formed from differences.
+constexpr double kCancellation = 1e-6;
+
+// Newton's matrix diag(diagonal) - P^T diag(1/a) P for P = diag(u) K diag(v), without the blocks of P below
+// threshold * min(a_i, diagonal_j): the Laplacian of what is kept, plus a diagonal `extra` for what is not.
+class NewtonMatrix {
+ public:
+  template <class T>
+  NewtonMatrix(const StoredMatrix<T>& matrix, const double* u, const double* v, const double* a, const double* diagonal,
+               double threshold)
+      : m_(matrix.m), width_(matrix.padded()), indptr_(matrix.n + 1), row_sum_(matrix.n), reference_(matrix.n),
+        extra_(matrix.padded(), 0.0), kept_sum_(matrix.padded()), preconditioner_(matrix.padded()) {
+    Vector scale(width_, 0.0), sums(2 * width_), bars(width_ / kBlock, Limits<double>::infinity);
+    std::copy(v, v + m_, scale.begin());
+    for (int64_t j = 0; j < m_; ++j) bars[j / kBlock] = std::min(bars[j / kBlock], threshold * diagonal[j]);
+    const Blocks cuts = cut_rows(matrix.n, matrix.entries());
+    std::vector<std::vector<int32_t>> blocks(cuts.count);
+    std::vector<std::vector<float>> values(cuts.count);
+    const auto compress = FC_PICK_ISA(compress_row<T>);
+    RowSum sum(cuts, 2 * width_);
+    sum(sums.data(), [&](int64_t begin, int64_t end, double* out) {
+      const int64_t cut = begin / cuts.size, row_blocks = width_ / kBlock;
+      int64_t used = 0;
+      for (int64_t i = begin; i < end; ++i) {
+        blocks[cut].resize(used + row_blocks);
+        values[cut].resize((used + row_blocks) * kBlock);
+        const Compressed row = compress(matrix, i, u[i], scale.data(), threshold * a[i], bars.data(), blocks[cut].data() + used,
+                                        values[cut].data() + used * kBlock, out, out + width_);
+        used += row.kept;
+        indptr_[i + 1] = row.kept;
+        row_sum_[i] = row.sum;
+        reference_[i] = row.reference;
+      }
+      blocks[cut].resize(used);
+      values[cut].resize(used * kBlock);
+    });
+    for (int64_t i = 0; i < matrix.n; ++i) indptr_[i + 1] += indptr_[i];
+    blocks_.resize(indptr_[matrix.n]);
+    values_.resize(indptr_[matrix.n] * kBlock);
+    for (int64_t cut = 0; cut < cuts.count; ++cut) {
+      const int64_t at = indptr_[cuts.begin(cut)];
+      std::copy(blocks[cut].begin(), blocks[cut].end(), blocks_.begin() + at);
+      std::copy(values[cut].begin(), values[cut].end(), values_.begin() + at * kBlock);
+    }
+    cuts_ = cut_rows(matrix.n, double(values_.size()));
+    RowSum add(cuts_, width_);
+    add(preconditioner_.data(),
+        [&](int64_t begin, int64_t end, double* out) { FC_PICK_ISA(add_diagonal)(rows(), begin, end, out); });
+    for (int64_t j = 0; j < m_; ++j) {
+      const double missing = diagonal[j] - sums[j];
+      kept_sum_[j] = sums[width_ + j];
+      extra_[j] = missing > 1e-13 * diagonal[j] ? missing : 0.0;  // below, it is rounding
+      const double own = std::max(preconditioner_[j] + extra_[j], 1e-14 * diagonal[j]);
+      by_differences_ |= own < kCancellation * diagonal[j];
+      preconditioner_[j] = 1.0 / own;
+    }
+  }
+
+  int64_t width() const { return width_; }
+  const Vector& preconditioner() const { return preconditioner_; }
+  RowSum row_sum() const { return RowSum(cuts_, width_); }
+
+  // out = (L + extra) v; vectors are padded to whole blocks. Subtracting P^T diag(1 / row sum) P v from col_sum * v is
+  // quicker, and exact enough unless P is nearly a permutation.
+  void product(RowSum& sum, const Vector& v, Vector& out) const {
+    const auto multiply = by_differences_ ? FC_PICK_ISA(laplacian_product) : FC_PICK_ISA(gram_product);
+    const LaplacianRows view = rows();
+    sum(out.data(), [&](int64_t begin, int64_t end, double* part) { multiply(view, v.data(), begin, end, part); });
+    for (int64_t j = 0; j < m_; ++j) out[j] += (by_differences_ ? extra_[j] : kept_sum_[j] + extra_[j]) * v[j];
+  }
+
+ private:
+  LaplacianRows rows() const { return {indptr_.data(), blocks_.data(), values_.data(), row_sum_.data(), reference_.data()}; }
+
+  int64_t m_, width_;
+  std::vector<int64_t> indptr_;
+  std::vector<int32_t> blocks_;
+  std::vector<float> values_;
+  Vector row_sum_;
+  std::vector<int32_t> reference_;
+  Vector extra_, kept_sum_, preconditioner_;
+  bool by_differences_ = false;
+  Blocks cuts_;
+};
+
+// Jacobi-preconditioned conjugate gradients; the null vector 1 is harmless since the right-hand side sums to zero.
+// Returns (iterations, relative L1 residual).
+std::pair<int64_t, double> conjugate_gradients(const NewtonMatrix& matrix, const double* rhs, int64_t m, double tol,
+                                               int64_t max_iter, Vector& x) {
+  const int64_t width = matrix.width();
+  Vector r(width, 0.0), z(width, 0.0), p(width, 0.0), q(width);
+  std::copy(rhs, rhs + m, r.begin());
+  RowSum sum = matrix.row_sum();
+  const Vector& inverse = matrix.preconditioner();
   const double size = l1_norm(r);
   double residual = size > 0 ? 1.0 : 0.0, rho_before = 0;
   int64_t iteration = 0;
-  Vector& z = squares;  // its work is done
   while (iteration < max_iter && residual > tol) {
     for (int64_t j = 0; j < m; ++j) z[j] = r[j] * inverse[j];
-    const double rho = dot(r, z, m), beta = iteration ? rho / rho_before : 0.0;
-    for (int64_t j = 0; j < m; ++j) {
-      p[j] = z[j] + beta * p[j];
-      moved[j] = scale[j] * p[j];
-    }
-    sum(q.data(), [&](int64_t begin, int64_t end, double* out) { gram(matrix, a, moved.data(), begin, end, nullptr, out); });
-    for (int64_t j = 0; j < m; ++j) q[j] = diagonal[j] * p[j] - scale[j] * q[j];
-    const double curvature = dot(p, q, m);
+    const double rho = dot(r, z), beta = iteration ? rho / rho_before : 0.0;
+    for (int64_t j = 0; j < m; ++j) p[j] = z[j] + beta * p[j];
+    matrix.product(sum, p, q);
+    const double curvature = dot(p, q);
     if (!(curvature > 0)) break;  // rounding has used the matrix up
     const double alpha = rho / curvature;
     for (int64_t j = 0; j < m; ++j) {
@@ -112,23 +185,22 @@ std::pair<int64_t, double> conjugate_gradients(const StoredMatrix<T>& matrix, co
   return {iteration, residual};
 }
 
-std::tuple<Tensor, Tensor> ot_cg(OptionalTensor indptr, OptionalTensor blocks, Tensor values, OptionalTensor scale, Tensor a,
-                                 Tensor diagonal, Tensor rhs, double tol, int64_t max_iter) {
+std::tuple<Tensor, Tensor> ot_cg(OptionalTensor indptr, OptionalTensor blocks, Tensor values, Tensor u, Tensor v, Tensor a,
+                                 Tensor diagonal, Tensor rhs, double threshold, double tol, int64_t max_iter) {
   const char* op = "ot_cg";
   const int64_t n = a.size(0), m = diagonal.size(0);
   check_tensor(op, "a", a, ScalarType::Double, {n});
+  check_tensor(op, "u", u, ScalarType::Double, {n});
+  check_tensor(op, "v", v, ScalarType::Double, {m});
   check_tensor(op, "diagonal", diagonal, ScalarType::Double, {m});
   check_tensor(op, "rhs", rhs, ScalarType::Double, {m});
-  if (scale) check_tensor(op, "scale", *scale, ScalarType::Double, {m});
-  const Vector ones(scale ? 0 : m, 1.0);
-  const double* factor = scale ? data<double>(scale) : ones.data();
   Tensor direction = new_tensor<double>(a, {m}), info = new_tensor<double>(a, {2});
   switch_floating(op, values, [&](auto zero) {
     using T = decltype(zero);
-    const auto matrix = view_matrix<T>(op, indptr, blocks, values, n, m);
-    Vector x(matrix.padded(), 0.0);
-    const auto [iterations, residual] = conjugate_gradients(matrix, factor, data<double>(a), data<double>(diagonal),
-                                                            data<double>(rhs), tol, max_iter, x);
+    const auto stored = view_matrix<T>(op, indptr, blocks, values, n, m);
+    const NewtonMatrix matrix(stored, data<double>(u), data<double>(v), data<double>(a), data<double>(diagonal), threshold);
+    Vector x(matrix.width(), 0.0);
+    const auto [iterations, residual] = conjugate_gradients(matrix, data<double>(rhs), m, tol, max_iter, x);
     std::copy(x.begin(), x.begin() + m, data<double>(direction));
     data<double>(info)[0] = double(iterations);
     data<double>(info)[1] = residual;
@@ -154,8 +226,8 @@ std::tuple<Tensor, Tensor, Tensor> sinkhorn_steps(OptionalTensor indptr, Optiona
   switch_floating(op, values, [&](auto zero) {
     using T = decltype(zero);
     const auto matrix = view_matrix<T>(op, indptr, blocks, values, n, m);
-    const auto scale = FC_PICK_ISA(choose_weigh<T, RowWeight::scaling>)(bool(indptr));
-    RowSum sum(matrix);
+    const auto scale = FC_PICK_ISA(choose_scale<T>)(bool(indptr));
+    RowSum sum(cut_rows(n, matrix.entries()), matrix.padded());
     Vector scaling(matrix.padded(), 0.0), product(matrix.padded()), miss(m);
     std::copy(data<double>(v), data<double>(v) + m, scaling.begin());
     const double largest = std::exp(limit), smallest = std::exp(-limit);

@@ -33,6 +33,7 @@ struct RowPass {
   const double* a;
   double reg;
   double* row_lse;
+  T cutoff = exponent_cutoff<T>();  // exponents below it are taken as zero
 
   int64_t tiles() const { return (view.m + kTile - 1) / kTile; }
   int64_t padded() const { return tiles() * kTile; }

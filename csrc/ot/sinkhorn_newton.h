@@ -58,10 +58,16 @@ FC_HD double exponent(double sum, double /*lost*/, double row_max, double invers
 
 FC_HD float exponent(float sum, float lost, float row_max, float inverse_reg) { return ((sum - row_max) + lost) * inverse_reg; }
 
-// Exponents below this are taken as zero: exp(-60) = 9e-27, exp(-42) = 6e-19 of the row's largest entry.
+// Exponents below this are taken as zero: exp(-60) = 9e-27, exp(-42) = 6e-19 of the row's largest entry. A plan that is
+// stored to be scaled keeps what its type can hold: scaling may bring those entries back.
 template <class T>
 FC_HD T exponent_cutoff() {
   return sizeof(T) == 8 ? T(-60) : T(-42);
+}
+
+template <class T>
+FC_HD T exponent_cutoff_of_storage() {
+  return sizeof(T) == 8 ? T(-700) : T(-80);
 }
 
 // An entry belongs to the sparse plan when it exceeds threshold * min(a_i, b_j) (mass-relative, both sides).

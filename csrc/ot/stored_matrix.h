@@ -18,11 +18,28 @@ struct StoredMatrix {
   double entries() const { return indptr ? double(indptr[n]) * kBlock : double(n) * double(m); }
 };
 
-// What a row's product with v is turned into before the row is added: Newton's matrix, or Sinkhorn's iteration.
-enum class RowWeight { gram, scaling };
-
+// out += sum over rows of u_i row_i with u_i = a_i / <row_i, v>: Sinkhorn's iteration.
 template <class T>
-using WeighRows = void (*)(const StoredMatrix<T>&, const double* a, const double* v, int64_t begin, int64_t end,
-                           double* weights, double* out);
+using ScaleRows = void (*)(const StoredMatrix<T>&, const double* a, const double* v, int64_t begin, int64_t end, double* u,
+                           double* out);
+
+// Rows of Newton's matrix in blocks: S = diag(column sums) - P^T diag(1 / row sums) P is a graph Laplacian. Entries in
+// float32 cost no digits that matter: with sums of the rounded entries constants stay in the null space, and every weight
+// is right to 6e-8. Formed from differences, sum_i P_ij (v_j - mean_i(v)) with the mean relative to the row's largest
+// entry, its product does not cancel even where P is a permutation but for 1e-12.
+struct LaplacianRows {
+  const int64_t* indptr;
+  const int32_t* blocks;
+  const float* values;
+  const double* row_sum;
+  const int32_t* reference;  // column of the row's largest entry
+};
+
+// What compressing one row of P = diag(u) K diag(v) found: blocks kept, their sum, and the largest entry's column.
+struct Compressed {
+  int64_t kept;
+  double sum;
+  int32_t reference;
+};
 
 }  // namespace fc::ot

@@ -1,7 +1,8 @@
 import shutil
 
 import pytest
-import twin
+
+from . import twin
 
 
 def pytest_configure(config):
@@ -14,7 +15,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="g++ is not installed"))
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _built():
     for mode in twin.MODES:
         twin.build(mode)

@@ -63,9 +63,19 @@ class EnvelopeValue(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return P or the points' gradients, then f and g."""
+        """Return P or the points' gradients, then f and g; a gradient of these raises."""
+        with torch.no_grad():
+            gradients = EnvelopeValue._gradients(ctx, grad)
+        if torch.is_grad_enabled():  # create_graph=True
+            inputs = ctx.result.problem.inputs
+            gradients = [
+                None if part is None else NoGradientYet.apply(part, "the gradient of value", grad, *inputs) for part in gradients
+            ]
+        return (None, None, *gradients)
+
+    @staticmethod
+    def _gradients(ctx: Any, grad: Tensor) -> list[Tensor | None]:
         result, wanted = ctx.result, ctx.needs_input_grad[2:]
         detached = result.detached_potentials()
         gradients: list[Tensor | None] = []
@@ -75,11 +85,10 @@ class EnvelopeValue(torch.autograd.Function):
         else:
             gradients.append(result.dense_plan(torch.float64) if wanted[0] else None)
         gradients.extend(detached)
-        scaled = [
+        return [
             None if part is None or not want else (grad * part).to(dtype)
             for part, want, dtype in zip(gradients, wanted, ctx.dtypes, strict=True)
         ]
-        return (None, None, *scaled)
 
 
 class NoGradientYet(torch.autograd.Function):

@@ -15,6 +15,8 @@ from ._problem import Problem
 DENSITY_SWITCH = 0.6  # a sparse plan fuller than this is read more slowly than the dense one
 _MOST_ENTRIES = 25_000_000  # of a sparse plan between points; a cost matrix takes more than that anyway
 _TINY_COLUMN = 1e-9
+_LIMIT_SPARSE = 14.0  # |log v|
+_LIMIT_DENSE = {torch.float64: 300.0, torch.float32: 20.0}
 _IGNORED_COLUMN = 1e-22  # relative mass below which a column cannot matter to any attainable error
 
 
@@ -43,14 +45,13 @@ class StoredPlan:
     """The plan of an evaluation, dense or in blocks, as a kernel for Sinkhorn and Newton steps.
 
     Potentials near the evaluation are reached by scaling: ``g = g0 + reg log v``. That costs one read of what is stored,
-    and no exponentials. Entries left out were below ``1e-6 goal`` of the masses, so a solution on the stored plan is one
-    of the problem as long as v stays within ``exp(+-limit)``; an evaluation has the last word.
+    and no exponentials. Of a sparse plan the entries left out were below a hundredth of the goal, so a solution on it is
+    one of the problem as long as v stays within ``exp(+-limit)``; an evaluation has the last word.
     """
-
-    limit = 14.0
 
     def __init__(self, evaluator: Evaluator, at: Evaluation, matrix: tuple[Tensor | None, Tensor | None, Tensor]) -> None:
         self.evaluator, self.at, self._matrix = evaluator, at, matrix
+        self.limit = _LIMIT_SPARSE if matrix[0] is not None else _LIMIT_DENSE[matrix[2].dtype]
         self.density = matrix[2].numel() / (evaluator.n * evaluator.m)
 
     def potential(self, point: Scaled) -> Tensor:
@@ -84,6 +85,11 @@ class StoredPlan:
         at = self.at
         return Evaluation(self.potential(point), at.reg, at.row_lse - point.u.log(), point.c, point.error)
 
+    def serves(self) -> bool:
+        """Whether every column can be raised from here by scaling."""
+        full = self._matrix[0] is None and self._matrix[2].dtype == torch.float64
+        return not bool(self.evaluator.vanished(self.at.c, 1e-200 if full else _TINY_COLUMN).any())
+
     def affordable_steps(self) -> int:
         """Steps that the budget still allows, keeping one pass for the evaluation that ends the solve."""
         left = self.evaluator.max_passes - 1 - self.evaluator.passes
@@ -94,10 +100,14 @@ class StoredPlan:
         largest = math.exp(self.limit)
         return bool(((v < largest) & (v > 1.0 / largest)).all())
 
-    def newton_direction(self, point: Scaled, damping: Tensor, rhs: Tensor, tol: float, cap: int) -> tuple[Tensor, int]:
+    def newton_direction(
+        self, point: Scaled, damping: Tensor, rhs: Tensor, threshold: float, tol: float, cap: int
+    ) -> tuple[Tensor, int]:
         """Solve ``(diag(c + damping) - P^T diag(1/a) P) d = rhs`` at a point near the stored plan."""
-        a = self.evaluator.problem.a / point.u.square()
-        direction, info = self.evaluator.cg(*self._matrix, point.v, a, point.c + damping, rhs, tol, cap)
+        a = self.evaluator.problem.a
+        direction, info = self.evaluator.cg(
+            *self._matrix, point.u, point.v, a, point.c + damping, rhs, threshold, tol, cap
+        )
         return direction, int(info[0])
 
 
@@ -172,9 +182,9 @@ class Evaluator:
         step = at.reg * (b.log() - log_c)
         return at.g + torch.where(step.isfinite(), step, torch.zeros_like(step))
 
-    def vanished(self, c: Tensor) -> Tensor:
+    def vanished(self, c: Tensor, share: float = _TINY_COLUMN) -> Tensor:
         """Columns whose sum has lost its digits."""
-        return (c < _TINY_COLUMN * self.problem.b) & (self.problem.b > _IGNORED_COLUMN)
+        return (c < share * self.problem.b) & (self.problem.b > _IGNORED_COLUMN)
 
     def _log_columns(self, at: Evaluation, columns: Tensor) -> Tensor:
         cost, y, metric, row_shift, col_shift = self.problem.source

@@ -97,8 +97,9 @@ class SinkhornNewton:
         Where it cannot be stored whole (between points), a coarser one is kept for the direction of one Newton step.
         """
         at, stored, coarse = self._evaluate_and_keep(g, expected_error)
-        if bool(self.evaluator.vanished(at.c).any()):
-            stored = coarse = None  # a column must be raised in the log domain first
+        # A column that has all but vanished must be raised in the log domain first.
+        stored = stored if stored is not None and stored.serves() else None
+        coarse = coarse if coarse is not None and coarse.serves() else None
         self.at, self.stored, self.coarse, self._sinkhorn_steps, self._pace = at, stored, coarse, 0, 1.0
         if stored is not None:
             self.point: Scaled = stored.start()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._evaluation import Evaluation, Evaluator, Scaled, StoredPlan
+from ._schedule import direction_threshold
 
 _CG_CAP = 2000
 _CG_CAP_ON_THE_FLY = 60  # each iteration is a pass
@@ -57,9 +58,10 @@ class NewtonStep:
         residual, rhs = b - c, self._log_residual(c)
         root = math.sqrt(chi2)
         lam, total = self._mu * root, 0
+        threshold = direction_threshold(point.error, point.u.numel(), c.numel())
         for _ in range(_DAMPING_TRIALS):
             damping = lam * torch.maximum(b, c)
-            solved, cg = stored.newton_direction(point, damping, rhs, self._cg_tol(point.error, goal), _CG_CAP)
+            solved, cg = stored.newton_direction(point, damping, rhs, threshold, self._cg_tol(point.error, goal), _CG_CAP)
             total += cg
             direction = self._centred(solved)
             made = self._search(stored, point, direction, residual)
@@ -90,7 +92,7 @@ class NewtonStep:
         lam = self._mu * math.sqrt(chi2)
         damping = lam * torch.maximum(self._b, point.c)
         tol = self._cg_tol(point.error, goal)
-        direction, cg = coarse.newton_direction(point, damping, self._log_residual(point.c), tol, _CG_CAP)
+        direction, cg = coarse.newton_direction(point, damping, self._log_residual(point.c), 0.0, tol, _CG_CAP)
         return self._centred(direction), cg, lam
 
     def _search(self, stored: StoredPlan, point: Scaled, direction: Tensor, residual: Tensor) -> Made:

@@ -53,7 +53,7 @@ def _plan_product_fake(cost, y, metric, row_shift, col_shift, g, a, reg, v, w): 
     return g.new_empty(k_rows, n), g.new_empty(k_rows if w is None else w.shape[0], m)
 
 
-def _cg_fake(indptr, blocks, values, scale, a, diagonal, rhs, tol, max_iter):  # type: ignore[no-untyped-def]
+def _cg_fake(indptr, blocks, values, u, v, a, diagonal, rhs, threshold, tol, max_iter):  # type: ignore[no-untyped-def]
     return torch.empty_like(rhs), rhs.new_empty(2)
 
 

@@ -157,24 +157,37 @@ def cg(
     indptr: Tensor | None,
     blocks: Tensor | None,
     values: Tensor,
-    scale: Tensor | None,
+    u: Tensor,
+    v: Tensor,
     a: Tensor,
     diagonal: Tensor,
     rhs: Tensor,
+    threshold: float,
     tol: float,
     max_iter: int,
 ) -> tuple[Tensor, Tensor]:
-    """Jacobi-preconditioned CG for ``(diag(diagonal) - M^T diag(1/a) M) d = rhs`` with ``M = matrix * scale``.
+    """Jacobi-preconditioned CG for Newton's system ``(diag(diagonal) - P^T diag(1/a) P) d = rhs``, ``P = diag(u) K diag(v)``.
 
-    Returns the solution and info = (iterations, relative L1 residual).
+    Blocks of eight columns of P without an entry above ``threshold * min(a_i, diagonal_j)`` are left out; what they take
+    from the column sums stays on the diagonal, so the matrix is the Laplacian ``diag(P^T 1) - P^T diag(1 / P 1) P`` of what
+    is kept, plus a non-negative diagonal. Returns the solution and info = (iterations, relative L1 residual).
     """
-    matrix = stored_matrix(indptr, blocks, values, a.shape[0], diagonal.shape[0])
-    matrix = matrix if scale is None else matrix * scale
+    n, m = a.shape[0], diagonal.shape[0]
+    plan = u[:, None] * stored_matrix(indptr, blocks, values, n, m) * v
+    padding = -m % BLOCK
+    bar = threshold * torch.nn.functional.pad(diagonal, (0, padding), value=float("inf")).view(-1, BLOCK).amin(1)
+    largest = torch.nn.functional.pad(plan, (0, padding)).view(n, -1, BLOCK).amax(2)
+    keep = (largest > torch.minimum(threshold * a[:, None], bar)).repeat_interleave(BLOCK, 1)[:, :m]
+    plan = plan * keep
+    row_sum = plan.sum(1)
+    share = torch.nan_to_num(plan / row_sum[:, None], nan=0.0)
+    extra = diagonal - plan.sum(0)
+    extra = extra.where(extra > 1e-13 * diagonal, torch.zeros_like(extra))
 
-    def product(v: Tensor) -> Tensor:
-        return diagonal * v - matrix.t() @ ((matrix @ v) / a)
+    def product(d: Tensor) -> Tensor:
+        return plan.sum(0) * d - plan.t() @ (share @ d) + extra * d
 
-    inverse = 1.0 / torch.maximum(diagonal - (matrix.square() / a[:, None]).sum(0), 1e-3 * diagonal)
+    inverse = 1.0 / torch.maximum((plan * (1 - share)).sum(0) + extra, 1e-14 * diagonal)
     x, r, p = torch.zeros_like(rhs), rhs.clone(), torch.zeros_like(rhs)
     size = float(r.abs().sum())
     residual, rho_before, iterations = (1.0 if size > 0 else 0.0), 1.0, 0

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from ._evaluation import DENSITY_SWITCH
-
 _DIRECT = 1 / 150  # of the range: above, a solve starts at its target
 _START, _RATIO = 0.02, 4.0
 _LEAST_PASSES, _FEW_NEWTON_STEPS, _FEW_PASSES = 30, 5, 200
 _SURE_CHI2 = 0.02  # below: a Newton step is as good as certain to pay
 _ANNEALING_SHARE = 1 / 3  # of the passes
+_LIKELY = 0.25  # expected density up to which a sparse plan is tried
 _COARSEST = 0.05  # share of the mass that a coarse plan may drop
 
 
@@ -67,7 +66,7 @@ class Budget:
     def worth_sparse(self, reg: float, threshold: float) -> bool:
         """Whether a sparse plan is likely: for a cost spread evenly, its density is about reg log(1/threshold) / range."""
         expected = reg * -math.log(threshold) / max(self.cost_range, 1e-300)
-        return expected < 2.0 * DENSITY_SWITCH and reg < self._too_dense_above
+        return expected < _LIKELY and reg < self._too_dense_above
 
     def note_density(self, reg: float, fitted: bool) -> None:
         """Remember at which reg a sparse plan did not fit."""

@@ -10,6 +10,7 @@ import torch
 from .. import _backend
 from .._arrays import is_numpy, to_numpy, to_tensor
 from .._checks import reject, require_real
+from ._envelope import NoGradientYet
 from ._transport_result import OTResult
 
 
@@ -73,7 +74,11 @@ def transport_map(result: OTResult) -> Callable[[Any], Any]:
         coordinates = targets.t().contiguous()
         images = product(*source, absolute, ones, reg, coordinates, ones.new_zeros(0, points.shape[0]))[0].t()
         images = images.to(points.dtype if points.is_floating_point() else torch.float64).contiguous()
-        return to_numpy(images) if is_numpy(x_new) else images
+        if is_numpy(x_new):
+            return to_numpy(images)
+        sources = (points, *problem.inputs)
+        asked = torch.is_grad_enabled() and any(source.requires_grad for source in sources)
+        return NoGradientYet.apply(images, "transport_map()", *sources) if asked else images
 
     return move
 

@@ -128,13 +128,13 @@ class OTResult(SolveResult):
 
     # Outputs -------------------------------------------------------------------------------------------------------
 
-    def _needs_grad(self) -> bool:
-        return torch.is_grad_enabled() and any(t.requires_grad for t in self.problem.inputs)
+    def _needs_grad(self, *more: Tensor) -> bool:
+        return torch.is_grad_enabled() and any(t.requires_grad for t in (*self.problem.inputs, *more))
 
-    def _guard(self, output: Tensor, name: str) -> Any:
+    def _guard(self, output: Tensor, name: str, *more: Tensor) -> Any:
         if self.problem.numpy:
             return to_numpy(output)
-        return NoGradientYet.apply(output, name, *self.problem.inputs) if self._needs_grad() else output
+        return NoGradientYet.apply(output, name, *self.problem.inputs, *more) if self._needs_grad(*more) else output
 
     def detached_potentials(self) -> tuple[Tensor, Tensor]:
         """f and g as plain tensors."""
@@ -229,7 +229,8 @@ class OTResult(SolveResult):
         if not p.numpy:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # torch: CSR tensors are in beta state
-                return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
+                matrix = torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
+                return self._guard(matrix, "plan_sparse()")
         from scipy.sparse import csr_array
 
         indptr, indices, data = (to_numpy(part) for part in parts)
@@ -253,9 +254,9 @@ class OTResult(SolveResult):
         if axis not in (0, 1):
             reject(self.operation, "`axis` to be 0 or 1", axis)
         p = self.problem
-        vectors = to_tensor(self.operation, "v", v).detach()
-        require_real(self.operation, "v", vectors)
-        vectors = vectors.to(p.device, torch.float64)
+        given = to_tensor(self.operation, "v", v)
+        require_real(self.operation, "v", given)
+        vectors = given.detach().to(p.device, torch.float64)
         size = (self._g if axis == 1 else self._f).shape[0]
         if vectors.dim() not in (1, 2) or vectors.shape[0] != size:
             reject(self.operation, f"`v` of shape ({size},) or ({size}, k)", tuple(vectors.shape))
@@ -268,7 +269,7 @@ class OTResult(SolveResult):
             products = self.evaluator.product(self.centred_g, self.reg, v_k, w_k)[0 if on_columns else 1]
             out = self.spread(products.t() * p.total_mass, other)
         out = out[:, 0] if vectors.dim() == 1 else out
-        return self._guard(out.contiguous(), "apply()")
+        return self._guard(out.contiguous(), "apply()", given)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the graph."""

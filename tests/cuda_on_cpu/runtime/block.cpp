@@ -1,6 +1,5 @@
-// A fiber goes on until it meets a barrier or a warp collective; the scheduler then takes the next in
-// the chosen order. What a device would hang on, or leave undefined, becomes an error with file and
-// line.
+// A fiber goes on until it meets a barrier or a warp collective; then the next in the chosen order does.
+// What a device would hang on, or leave undefined, becomes an error with file and line.
 #include "block.h"
 
 #include <algorithm>
@@ -14,7 +13,7 @@ namespace cuda_on_cpu {
 
 uint3 thread_index, block_index;
 dim3 block_size, grid_size;
-Options options;
+constinit Options options;
 std::mt19937 random_numbers;
 SharedMemory shared_memory;
 

@@ -1,5 +1,7 @@
 // A launch: checks what a device would check, then runs the blocks one after another.
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -56,6 +58,14 @@ void launch_blocks(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void
 }
 
 }  // namespace cuda_on_cpu
+
+// For a process that does not call the function below.
+[[maybe_unused]] static const bool order_from_environment = [] {
+  const char* order = std::getenv("FASTCORE_CUDA_ON_CPU_ORDER");
+  if (order && !strcmp(order, "reverse")) cuda_on_cpu::options.order = cuda_on_cpu::Order::kReverse;
+  if (order && !strcmp(order, "random")) cuda_on_cpu::options.order = cuda_on_cpu::Order::kRandom;
+  return order != nullptr;
+}();
 
 // order: 0 forward, 1 reverse, 2 random (from `seed`). sample_blocks: 0 runs every block of a launch,
 // else only the first and the last, this many in all.
