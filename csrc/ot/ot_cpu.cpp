@@ -123,6 +123,33 @@ CostArguments checked(const char* op, Tensor cost, OptionalTensor y, int64_t met
   return arguments;
 }
 
+// Two-sided centring: row minima, then column minima of what is left, and the largest finite entry of each column.
+std::tuple<Tensor, Tensor, Tensor> ot_centre(Tensor cost) {
+  FC_CHECK(cost.dim() == 2 && cost.is_contiguous() && cost.numel() > 0, "ot_centre: `cost` is not a contiguous matrix");
+  const int64_t n = cost.size(0), m = cost.size(1);
+  return switch_floating("ot_centre", cost, [&](auto zero) -> std::tuple<Tensor, Tensor, Tensor> {
+    using T = decltype(zero);
+    Tensor row_shift = new_tensor<T>(cost, {n}), low = new_tensor<T>(cost, {m}), top = new_tensor<T>(cost, {m});
+    const Blocks blocks = row_blocks(n);
+    std::vector<T> lows(blocks.count * m, Limits<T>::infinity), tops(blocks.count * m, -Limits<T>::infinity);
+    const auto centre = FC_PICK_ISA(centre_row<T>);
+    for_blocks(blocks, [&](int64_t block, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        data<T>(row_shift)[i] = centre(data<T>(cost) + i * m, m, lows.data() + block * m, tops.data() + block * m);
+    });
+    for (int64_t j = 0; j < m; ++j) {
+      T least = lows[j], most = tops[j];
+      for (int64_t block = 1; block < blocks.count; ++block) {
+        least = std::min(least, lows[block * m + j]);
+        most = std::max(most, tops[block * m + j]);
+      }
+      data<T>(low)[j] = least;
+      data<T>(top)[j] = most;
+    }
+    return {row_shift, low, top};
+  });
+}
+
 std::tuple<Tensor, Tensor> ot_row_pass(Tensor cost, OptionalTensor y, int64_t metric, OptionalTensor row_shift,
                                        OptionalTensor col_shift, Tensor g, Tensor a, double reg) {
   const auto c = checked("ot_row_pass", cost, y, metric, row_shift, col_shift, g, a);
@@ -266,6 +293,7 @@ std::tuple<Tensor, Tensor> ot_plan_product(Tensor cost, OptionalTensor y, int64_
 }  // namespace fc::ot
 
 STABLE_TORCH_LIBRARY_IMPL(fastcore_ops, CPU, m) {
+  m.impl("ot_centre", TORCH_BOX(&fc::ot::ot_centre));
   m.impl("ot_row_pass", TORCH_BOX(&fc::ot::ot_row_pass));
   m.impl("ot_dense_build", TORCH_BOX(&fc::ot::ot_dense_build));
   m.impl("ot_plan_product", TORCH_BOX(&fc::ot::ot_plan_product));

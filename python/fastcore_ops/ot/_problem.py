@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from .. import _backend
 from .._arrays import is_numpy, to_tensor
 from .._checks import reject, require_real, require_same_device
 from . import _reference
@@ -16,7 +16,6 @@ from ._point_cloud import METRICS, PointCloud
 
 _MASS_MISMATCH = 1e-6
 _SAMPLED_ROWS = 128
-_CHUNK_ENTRIES = 1 << 18
 
 
 @dataclass
@@ -126,28 +125,19 @@ def _pick_rows(matrix: Tensor, kept: Tensor | None) -> Tensor:
     return matrix if kept is None else matrix[kept]
 
 
-def _centre_matrix(operation: str, cost: Tensor, rows: Side, cols: Side) -> tuple[Tensor, Tensor | None, float]:
+def _centre_matrix(
+    operation: str, cost: Tensor, rows: Side, cols: Side, backend: str | None
+) -> tuple[Tensor, Tensor, float]:
     """Row minima, then column minima, of finite costs; returns (row_shift, col_shift, range of what is left)."""
-    row_shift = cost.amin(1)
+    row_shift, col_shift, largest = _backend.pick("ot_centre", cost.device, backend)(cost)
     if bool(row_shift.isnan().any()):
         reject(operation, "`cost` without NaN", "NaN")
     if bool(row_shift.isneginf().any()):
         reject(operation, "`cost` above -inf", "-inf")
-    if bool(row_shift.isposinf().any()):
-        line = int(row_shift.isposinf().nonzero()[0, 0])
-        reject(operation, "`cost` with a finite entry wherever there is mass", f"only inf in line {line}")
-    col_shift, largest = torch.full_like(cost[0], math.inf), torch.full_like(cost[0], -math.inf)
-    step = max(1, _CHUNK_ENTRIES // cost.shape[1])
-    has_forbidden = bool(cost[0].isposinf().any()) or math.isinf(float(cost.amax()))
-    for start in range(0, cost.shape[0], step):
-        chunk = cost[start : start + step] - row_shift[start : start + step, None]
-        torch.minimum(col_shift, chunk.amin(0), out=col_shift)
-        if has_forbidden:
-            chunk = chunk.masked_fill(chunk.isposinf(), -math.inf)
-        torch.maximum(largest, chunk.amax(0), out=largest)
-    if bool(col_shift.isposinf().any()):
-        line = int(col_shift.isposinf().nonzero()[0, 0])
-        reject(operation, "`cost` with a finite entry wherever there is mass", f"only inf in line {line} of the other side")
+    for shift in (row_shift, col_shift):
+        if bool(shift.isposinf().any()):
+            line = int(shift.isposinf().nonzero()[0, 0])
+            reject(operation, "`cost` with a finite entry wherever there is mass", f"only inf in line {line} of one side")
     cost_range = max(0.0, float((largest - col_shift).max()))
     rows.offset, cols.offset = row_shift.double(), col_shift.double()
     return row_shift, col_shift, cost_range
@@ -178,7 +168,7 @@ def _range_of_points(x: Tensor, y: Tensor, metric: int) -> float:
     return float(sample.max() - sample.min())
 
 
-def prepare(operation: str, cost: Any, a: Any, b: Any, may_transpose: bool = True) -> Problem:
+def prepare(operation: str, cost: Any, a: Any, b: Any, backend: str | None = None, may_transpose: bool = True) -> Problem:
     """Check the arguments of a transport solver and return the centred problem."""
     points = cost if isinstance(cost, PointCloud) else None
     matrix = points.x if points is not None else _checked_cost(operation, cost)
@@ -208,7 +198,7 @@ def prepare(operation: str, cost: Any, a: Any, b: Any, may_transpose: bool = Tru
             dense = _pick_rows(dense, rows.kept)
             dense = dense if cols.kept is None else dense[:, cols.kept]
             dense = dense.contiguous()
-            row_shift, col_shift, cost_range = _centre_matrix(operation, dense, rows, cols)
+            row_shift, col_shift, cost_range = _centre_matrix(operation, dense, rows, cols, backend)
             source = (dense, None, _reference.MATRIX, row_shift, col_shift)
         return Problem(
             source=source,

@@ -32,6 +32,17 @@ def cost_rows(cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | N
     return total.sqrt() if metric == EUCLIDEAN else total
 
 
+def centre(cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Row minima, then column minima of what is left, and the largest finite entry of each column of it."""
+    row_shift = cost.amin(1)
+    col_low, col_top = torch.full_like(cost[0], math.inf), torch.full_like(cost[0], -math.inf)
+    for chunk, shift in zip(cost.split(256), row_shift.split(256), strict=True):
+        centred = chunk - shift[:, None]
+        col_low = torch.minimum(col_low, centred.amin(0))
+        col_top = torch.maximum(col_top, centred.masked_fill(centred.isposinf(), -math.inf).amax(0))
+    return row_shift, col_low, col_top
+
+
 def plan_rows(
     cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None, g: Tensor, a: Tensor, reg: float
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:

@@ -143,7 +143,7 @@ def _solve(
         max_newton = 0
     backend = _backend.forced(backend)
     small = is_small(max_newton, max_passes)
-    problem = prepare(operation, cost, a, b, may_transpose=not small)
+    problem = prepare(operation, cost, a, b, backend, may_transpose=not small)
     default_tol = 1e-6 if problem.dtype == torch.float64 else 1e-5
     tol = default_tol if tol is None else _checks.positive_float(operation, "tol", tol)
     with torch.no_grad():
