@@ -18,8 +18,8 @@ from torch import Tensor
 
 from .._loop import Record
 from ._evaluation import Evaluation, Evaluator, Scaled, StoredPlan
-from ._newton_step import SUFFICIENT, NewtonStep
-from ._schedule import Budget, keep_threshold, schedule
+from ._newton_step import SEARCH_TRIALS, SUFFICIENT, NewtonStep
+from ._schedule import Budget, descent, keep_threshold, schedule
 
 _CHI2_GATE = 0.5  # above: the quadratic model is worthless, take Sinkhorn steps
 _MOST_SINKHORN_STEPS = 50  # per stored plan, then Newton is tried all the same
@@ -29,6 +29,7 @@ _LEVEL_TOL = 0.05
 _GOAL_SHARE = 0.3  # of tol, on a stored plan: what the last evaluation may add
 _STALLED_EVALUATIONS = 4
 _STALLED_PASSES = 400
+_STUCK_PASSES, _STUCK_ABOVE, _MOST_REHEATS, _CAREFUL_TOL = 40, 1e-4, 3, 1e-3
 
 
 def _pace(before: float, errors: list[float]) -> float:
@@ -47,7 +48,7 @@ class SinkhornNewton:
     def __init__(self, evaluator: Evaluator, g: Tensor, reg: float, tol: float, budget: Budget) -> None:
         self.evaluator, self.tol, self.budget = evaluator, tol, budget
         self.levels = schedule(evaluator.problem.cost_range, reg) if budget.anneal else [reg]
-        self.level = 0
+        self.level, self._level_tol, self._reheats, self._entered = 0, _LEVEL_TOL, 0, 0.0
         self.n_newton = self.n_cg = 0
         self._started = time.perf_counter()
         self._floor = evaluator.problem.precision_floor(reg)
@@ -79,7 +80,7 @@ class SinkhornNewton:
 
     @property
     def _goal(self) -> float:
-        return _GOAL_SHARE * self.tol if self._last_level else max(_LEVEL_TOL, self.tol)
+        return _GOAL_SHARE * self.tol if self._last_level else max(self._level_tol, self.tol)
 
     @property
     def error(self) -> float:
@@ -144,9 +145,31 @@ class SinkhornNewton:
             reg_before, g_before = self._before
             guess = g + (g - g_before) * ((self.reg - reg) / (reg - reg_before))
         self._before = (reg, g)
+        self._enter(guess)
+
+    def _enter(self, g: Tensor) -> None:
+        self._entered = self._halved_at = self.evaluator.passes
+        self._halved = math.inf
         self._newton.forget()
         self.budget.new_level()
-        self._evaluate(guess)
+        self._evaluate(g)
+
+    def _is_stuck(self) -> bool:
+        """Whether a level that should be quick is not: at a tiny reg the potentials are then too far off to walk."""
+        if not self.budget.anneal or not self._newton_left() or self._reheats >= _MOST_REHEATS:
+            return False
+        if self.error < _STUCK_ABOVE or self.evaluator.passes > 0.5 * self.budget.max_passes:
+            return False
+        return self.evaluator.passes - max(self._entered, self._halved_at) > _STUCK_PASSES
+
+    def _reheat(self) -> None:
+        """Go back to a larger reg, further each time, and come down again with more care."""
+        self._reheats += 1
+        g, target = self._potential(), self.levels[-1]
+        start = min(self.reg * 16.0**self._reheats, 0.02 * self.evaluator.problem.cost_range)
+        self.levels = descent(start, target, 2.0)
+        self.level, self._before, self._level_tol = 0, None, _CAREFUL_TOL
+        self._enter(g)
 
     def _steps_left(self) -> float:
         """Sinkhorn steps to the goal at the pace of the last ones."""
@@ -178,9 +201,10 @@ class SinkhornNewton:
             if made.point is not None:
                 self.point = made.point
                 return "newton", made.detail | {"density": stored.density}
-            if made.left:  # the step leads out of the plan's reach: go there by an evaluation
-                self._evaluate(stored.at.g + stored.at.reg * (point.v.log() + made.direction))
-                return "evaluation", made.detail
+            if made.left and made.direction is not None:  # out of the plan's reach: search along it by evaluations
+                g, residual = stored.potential(point), self.evaluator.problem.b - point.c
+                alpha = self._search_by_passes(g, made.direction, residual, made.detail["lambda"], chi2, point.error)
+                return "evaluation", made.detail | {"alpha": alpha}
         steps = min(self._chunk(chi2), stored.affordable_steps())
         before = point.error
         v = point.v * (self.evaluator.problem.b / point.c)
@@ -221,17 +245,27 @@ class SinkhornNewton:
         else:
             return None
         self.n_cg += cg
-        slope = float(torch.dot(self.evaluator.problem.b - at.c, direction))
-        alpha = 1.0
-        while slope > 0 and alpha > 0.05 and self.evaluator.passes < self.budget.max_passes:
-            self._evaluate(at.g + (at.reg * alpha) * direction, at.error * at.error)
+        alpha = self._search_by_passes(at.g, direction, self.evaluator.problem.b - at.c, lam, chi2, at.error)
+        if alpha is None:
+            self.at, self.stored, self.coarse = at, None, None
+            return None
+        return {"alpha": alpha, "lambda": lam, "cg": cg}
+
+    def _search_by_passes(
+        self, g: Tensor, direction: Tensor, residual: Tensor, lam: float, chi2: float, error: float
+    ) -> float | None:
+        """Line search on the derivative whose trials are evaluations; moves there and returns alpha, None if all failed."""
+        slope, alpha = float(torch.dot(residual, direction)), 1.0
+        for _ in range(SEARCH_TRIALS if slope > 0 else 0):
+            if self.passes >= self.budget.max_passes:
+                return None
+            self._evaluate(g + (self.reg * alpha) * direction, error * error)
             slope_there = float(torch.dot(self.evaluator.problem.b - self.at.c, direction))
             if slope_there >= -SUFFICIENT * slope:
                 self._newton.adapt(lam, chi2, alpha)
-                return {"alpha": alpha, "lambda": lam, "cg": cg}
+                return alpha
             alpha *= min(max(slope / (slope - slope_there), 0.1), 0.6) if math.isfinite(slope_there) else 0.1
-        self._newton.dampen(chi2)
-        self.at, self.stored, self.coarse = at, None, None
+        self._newton.dampen(lam, chi2)
         return None
 
     # The step of the solve loop ------------------------------------------------------------------------------------
@@ -253,6 +287,9 @@ class SinkhornNewton:
         if not self._last_level and (self.error <= self._goal or late):
             self._cool()
             return "cool", {}
+        if self._is_stuck():
+            self._reheat()
+            return "reheat", {}
         if self.stored is None:
             return self._pass_move()
         if self.error <= self._goal:
@@ -288,11 +325,11 @@ class SinkhornNewton:
             return "converged"
         if self.passes >= self.budget.max_passes or (self.stored is not None and self.stored.affordable_steps() < 1):
             return "max_passes"
+        if self.error < 0.5 * self._halved:
+            self._halved, self._halved_at = self.error, self.evaluator.passes
         if not self._last_level:
             return None
         least = min(self.error, self.best.error)
-        if least < 0.5 * self._halved:
-            self._halved, self._halved_at = least, self.evaluator.passes
         if least < 0.999 * self._progress[1]:
             self._progress = (self.evaluator.passes, least)
         seen = self._best_evaluations

@@ -15,7 +15,7 @@ from ._schedule import direction_threshold
 _CG_CAP = 2000
 _CG_CAP_ON_THE_FLY = 60  # each iteration is a pass
 SUFFICIENT = 0.9
-_LINE_SEARCH_TRIALS = 4
+SEARCH_TRIALS = 4
 _DAMPING_TRIALS = 12
 
 
@@ -82,9 +82,9 @@ class NewtonStep:
         mu = mu / 4 if alpha == 1.0 else max(mu, 0.05)
         self._mu = 0.0 if mu < 1e-3 else mu
 
-    def dampen(self, chi2: float) -> None:
+    def dampen(self, lam: float, chi2: float) -> None:
         """After a failure."""
-        self._mu = max(4 * self._mu, 0.1)
+        self._mu = max(4 * lam / math.sqrt(chi2), 0.1)
 
     def on_coarse(self, coarse: StoredPlan, chi2: float, goal: float) -> tuple[Tensor, int, float]:
         """Direction at an evaluation from a plan that dropped more: the full diagonal makes what is missing damp."""
@@ -101,7 +101,7 @@ class NewtonStep:
         if not slope > 0:
             return Made()
         alpha = 1.0
-        for _ in range(min(_LINE_SEARCH_TRIALS, stored.affordable_steps())):
+        for _ in range(min(SEARCH_TRIALS, stored.affordable_steps())):
             v = point.v * (alpha * direction).exp()
             if not stored.inside(v):
                 # Follow a sound step out of the plan's reach; a wild one is shortened first.

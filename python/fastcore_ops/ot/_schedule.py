@@ -14,13 +14,17 @@ _LIKELY = 0.25  # expected density up to which a sparse plan is tried
 _COARSEST = 0.05  # share of the mass that a coarse plan may drop
 
 
+def descent(first: float, last: float, ratio: float) -> list[float]:
+    """Levels from ``first`` to ``last``, both included, in equal ratios of about ``ratio``."""
+    if not first > last:
+        return [last]
+    count = max(1, round(math.log(first / last, ratio)))
+    return [first * (last / first) ** (k / count) for k in range(count)] + [last]
+
+
 def schedule(cost_range: float, reg: float) -> list[float]:
-    """Levels of the annealing, largest first, in equal ratios down to ``reg``."""
-    first = _START * cost_range
-    if not reg < _DIRECT * cost_range:
-        return [reg]
-    count = max(1, round(math.log(first / reg, _RATIO)))
-    return [first * (reg / first) ** (k / count) for k in range(count)] + [reg]
+    """Levels of the annealing, largest first, down to ``reg``; a moderate ``reg`` needs none."""
+    return descent(_START * cost_range, reg, _RATIO) if reg < _DIRECT * cost_range else [reg]
 
 
 def keep_threshold(goal: float, n: int, m: int) -> float:
