@@ -30,6 +30,7 @@ _GOAL_SHARE = 0.3  # of tol, on a stored plan: what the last evaluation may add
 _STALLED_EVALUATIONS = 4
 _STALLED_PASSES = 400
 _STUCK_PASSES, _STUCK_ABOVE, _MOST_REHEATS, _CAREFUL_TOL = 40, 1e-4, 3, 1e-3
+_CAREFUL_BELOW = 2e-4  # of the range
 
 
 def _pace(before: float, errors: list[float]) -> float:
@@ -48,7 +49,8 @@ class SinkhornNewton:
     def __init__(self, evaluator: Evaluator, g: Tensor, reg: float, tol: float, budget: Budget) -> None:
         self.evaluator, self.tol, self.budget = evaluator, tol, budget
         self.levels = schedule(evaluator.problem.cost_range, reg) if budget.anneal else [reg]
-        self.level, self._level_tol, self._reheats, self._entered = 0, _LEVEL_TOL, 0, 0.0
+        self.level, self._reheats, self._entered = 0, 0, 0.0
+        self._level_tol = _CAREFUL_TOL if reg < _CAREFUL_BELOW * evaluator.problem.cost_range else _LEVEL_TOL
         self.n_newton = self.n_cg = 0
         self._started = time.perf_counter()
         self._floor = evaluator.problem.precision_floor(reg)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 _DIRECT = 1 / 150  # of the range: above, a solve starts at its target
 _START, _RATIO = 0.02, 4.0
 _LEAST_PASSES, _FEW_NEWTON_STEPS, _FEW_PASSES = 30, 5, 200
-_SURE_CHI2 = 0.02  # below: a Newton step is as good as certain to pay
+_SURE_CHI2 = 1e-4  # below: a Newton step is as good as certain to pay
 _ANNEALING_SHARE = 1 / 3  # of the passes
 _LIKELY = 0.25  # expected density up to which a sparse plan is tried
 _COARSEST = 0.05  # share of the mass that a coarse plan may drop

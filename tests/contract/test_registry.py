@@ -1,0 +1,53 @@
+"""No operator without its Case, no Case without its operator."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fastcore_ops import _backend, _native
+from fastcore_ops.testing.cases import discover
+
+CASES = discover()
+ELSEWHERE = {"cpu_isa", "vector_exp", "vector_log"}  # tests/common
+
+
+def test_every_registered_operator_has_a_case():
+    assert {op for case in CASES for op in case.ops} == set(_backend.registered())
+
+
+def test_every_schema_has_a_case():
+    schemas = Path(__file__).parents[2] / "csrc" / "schemas.inc"
+    if not schemas.exists():
+        pytest.skip("no sources here")
+    names = set(re.findall(r'^m\.def\("(\w+)\(', schemas.read_text(), re.M))
+    assert names - ELSEWHERE == {op for case in CASES for op in case.ops}
+
+
+def test_case_names_are_unique():
+    names = [case.name for case in CASES]
+    assert len(names) == len(set(names))
+
+
+def test_inputs_depend_on_the_seed_alone():
+    import torch
+
+    for case in CASES:
+        first, second, other = (case.inputs(torch.float64, "cpu", seed) for seed in (0, 0, 1))
+        for variant, inputs in first.items():
+            for name, value in inputs.items():
+                if isinstance(value, torch.Tensor):
+                    assert value.equal(second[variant][name]) or bool(value.isnan().all()), (case, variant, name)
+        assert any(
+            isinstance(value, torch.Tensor) and value.dim() > 1 and not value.equal(other[variant][name])
+            for variant, inputs in first.items()
+            for name, value in inputs.items()
+        )
+
+
+@pytest.mark.native
+def test_handle_says_why_an_operator_is_absent():
+    with pytest.raises(RuntimeError, match="no_such_op.*no such operator"):
+        _native.handle("no_such_op")
+    with pytest.raises(RuntimeError, match="ot_cg.*'cuda_on_cpu'.*absent|no such operator"):
+        _native.handle("ot_cg", "cuda_on_cpu")
