@@ -8,7 +8,9 @@ from typing import NoReturn
 import torch
 
 
-def reject(operation: str, expected: str, got: object, remedy: str = "", kind: type[Exception] = ValueError) -> NoReturn:
+def reject(
+    operation: str, expected: str, got: object, remedy: str = "", kind: type[Exception] = ValueError
+) -> NoReturn:
     """Raise ``kind`` with the house's sentence. ``expected`` names the argument in backquotes."""
     sentence = f"{operation}: expected {expected}, got {got}"
     raise kind(f"{sentence}. {remedy}" if remedy else sentence)

@@ -39,7 +39,9 @@ class _Interrupt:
             signal.signal(signal.SIGINT, self._previous)
             self._installed = False
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._restore()
 
 

@@ -79,7 +79,7 @@ def handle(name: str, backend: str = "cpp") -> Callable[..., Any]:
     if reason is None:
         packet = getattr(getattr(torch.ops, _NAMESPACES[backend]), name, None)
         if packet is not None:
-            return packet.default  # type: ignore[no-any-return]
+            return packet.default
         reason = "it has no such operator"
     raise RuntimeError(f"{name}: backend {backend!r} is absent: {reason}")
 
@@ -99,4 +99,4 @@ def cuda_arch_list() -> list[str]:
     """Architectures that the CUDA module was built for; empty where it is absent."""
     if why_absent("cuda") is not None:
         return []
-    return list(getattr(importlib.import_module("fastcore_ops._C_cuda"), "arch_list", lambda: [])())
+    return list(getattr(importlib.import_module("fastcore_ops._C_cuda"), "arch_list", list)())

@@ -76,7 +76,9 @@ def test_centred_cost_keeps_a_common_offset_exact(kind, cost, row_shift, col_shi
     assert moved == plain
 
 
-@given(types, st.sampled_from(["sqeuclidean", "euclidean", "cityblock"]), numbers(-1e3, 1e3, 32), numbers(-1e3, 1e3, 32))
+@given(
+    types, st.sampled_from(["sqeuclidean", "euclidean", "cityblock"]), numbers(-1e3, 1e3, 32), numbers(-1e3, 1e3, 32)
+)
 def test_distance_properties(kind, metric, x, y):
     distance = call(metric, kind, x, y)
     assert distance >= 0

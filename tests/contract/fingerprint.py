@@ -16,7 +16,9 @@ from fastcore_ops.testing.cases import copied, discover
 
 
 def digest(tensor: torch.Tensor) -> str:
-    data = tensor.detach().contiguous().view(torch.uint8) if tensor.dim() else tensor.detach().reshape(1).view(torch.uint8)
+    data = (
+        tensor.detach().contiguous().view(torch.uint8) if tensor.dim() else tensor.detach().reshape(1).view(torch.uint8)
+    )
     return hashlib.sha256(data.numpy().tobytes()).hexdigest()[:12]
 
 
@@ -45,7 +47,16 @@ def main() -> None:
         print("vector_exp", dtype, digest(_native.handle("vector_exp")(x.to(dtype))))
         print("vector_log", dtype, digest(_native.handle("vector_log")(x.abs().to(dtype))))
     for name, result in large_solves():
-        print(name, result.status, result.n_passes, result.n_newton, result.n_cg, digest(result.f), digest(result.g), digest(result.plan()))
+        print(
+            name,
+            result.status,
+            result.n_passes,
+            result.n_newton,
+            result.n_cg,
+            digest(result.f),
+            digest(result.g),
+            digest(result.plan()),
+        )
 
 
 if __name__ == "__main__":

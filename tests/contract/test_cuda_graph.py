@@ -7,7 +7,12 @@ from fastcore_ops import _backend, _native
 from fastcore_ops.testing.cases import discover
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-CAPTURED = [(op, backend) for op, backends in _backend.registered().items() for backend in ("cuda", "triton") if backend in backends]
+CAPTURED = [
+    (op, backend)
+    for op, backends in _backend.registered().items()
+    for backend in ("cuda", "triton")
+    if backend in backends
+]
 
 
 @pytest.mark.parametrize(("op", "backend"), CAPTURED)

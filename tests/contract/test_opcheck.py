@@ -22,7 +22,9 @@ def test_opcheck(case, op, backend, device, dtype, require):
         pytest.skip(f"{backend} has no kernel for {op}")
     operator, variants = _native.handle(op, backend), list(case.inputs(dtype, device, 0).values())
     for inputs in (*variants[:2], variants[-1]):  # the trace does not depend on the numbers
-        if not any(bool(output.isnan().any()) for output in operator(*copied(inputs).values())):  # NaN != NaN to opcheck
+        if not any(
+            bool(output.isnan().any()) for output in operator(*copied(inputs).values())
+        ):  # NaN != NaN to opcheck
             torch.library.opcheck(operator, tuple(copied(inputs).values()), test_utils=TESTS)
 
 

@@ -47,7 +47,7 @@ def test_inputs_depend_on_the_seed_alone():
 
 @pytest.mark.native
 def test_handle_says_why_an_operator_is_absent():
-    with pytest.raises(RuntimeError, match="no_such_op.*no such operator"):
+    with pytest.raises(RuntimeError, match=r"no_such_op.*no such operator"):
         _native.handle("no_such_op")
-    with pytest.raises(RuntimeError, match="ot_cg.*'cuda_on_cpu'.*absent|no such operator"):
+    with pytest.raises(RuntimeError, match=r"ot_cg.*'cuda_on_cpu'.*absent|no such operator"):
         _native.handle("ot_cg", "cuda_on_cpu")

@@ -26,7 +26,9 @@ def offenders(solve, reference, a, b):
         result = solve(passes)
         assert result.n_passes <= passes, f"{result.n_passes} passes used of {passes}"
         error = true_error(result, a, b)
-        assert error == pytest.approx(result.marginal_error, rel=1e-6, abs=1e-13), "the error told is not that of the plan"
+        assert error == pytest.approx(result.marginal_error, rel=1e-6, abs=1e-13), (
+            "the error told is not that of the plan"
+        )
         if error > 1.05 * reference[passes - 1] + SLACK:
             found.append(f"{passes} passes: {error:.3e} against {reference[passes - 1]:.3e} ({result.status})")
     return found
@@ -69,7 +71,9 @@ def test_sinkhorn_is_never_worse_than_itself(share):
     cost, a, b = PROBLEMS["l1_grid"]
     reg = REGS[share] * float(cost.max())
     reference = plain_errors(cost, a, b, reg, BUDGETS[-1])
-    found = offenders(lambda passes: quiet(fo.sinkhorn, cost, a, b, reg=reg, tol=1e-13, max_passes=passes), reference, a, b)
+    found = offenders(
+        lambda passes: quiet(fo.sinkhorn, cost, a, b, reg=reg, tol=1e-13, max_passes=passes), reference, a, b
+    )
     assert not found, "\n".join(found)
 
 

@@ -42,7 +42,11 @@ def test_all_mass_on_one_pair():
     a, b = torch.zeros(5).double(), torch.zeros(6).double()
     a[3] = b[1] = 2.0
     result = fo.sinkhorn_newton(cost, a, b, reg=0.1)
-    assert result.converged and float(result.plan()[3, 1]) == pytest.approx(2, rel=1e-14) and result.plan().count_nonzero() == 1
+    assert (
+        result.converged
+        and float(result.plan()[3, 1]) == pytest.approx(2, rel=1e-14)
+        and result.plan().count_nonzero() == 1
+    )
     assert result.f.isfinite().all() and result.g.isfinite().all()
 
 

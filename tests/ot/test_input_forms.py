@@ -65,7 +65,10 @@ def test_integer_costs_become_float64(kind):
     result = solve(cost)
     assert result.plan().dtype == torch.float64 and result.tol == 1e-6
     same(result, solve(cost.double()))
-    same(fo.sinkhorn_newton(fo.ot.PointCloud(cost, cost), reg=5.0), fo.sinkhorn_newton(fo.ot.PointCloud(cost.double(), cost.double()), reg=5.0))
+    same(
+        fo.sinkhorn_newton(fo.ot.PointCloud(cost, cost), reg=5.0),
+        fo.sinkhorn_newton(fo.ot.PointCloud(cost.double(), cost.double()), reg=5.0),
+    )
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])

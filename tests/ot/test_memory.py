@@ -36,7 +36,13 @@ def peak_growth(body: str) -> float:
     )
     program = program.replace("{body}", textwrap.indent(textwrap.dedent(body), " " * 4))
     program = program.replace("SIZE", str(SIZE))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=280, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )
     assert done.returncode == 0, done.stderr
     return float(done.stdout)
 

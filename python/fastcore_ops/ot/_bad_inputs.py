@@ -42,7 +42,9 @@ def bad_cost_and_masses(solve: Callable[..., OTResult]) -> list[BadInput]:
         bad("cost_nan", "`cost` without NaN", cost=_with(_COST, (1, 2), math.nan)),
         bad("cost_minus_inf", "`cost`|-inf", cost=_with(_COST, (1, 2), -math.inf)),
         bad("cost_row_forbidden", "`cost` with a finite entry|line 1", cost=_with(_COST, 1, math.inf)),
-        bad("cost_column_forbidden", "`cost` with a finite entry|line 2", cost=_with(_COST, (slice(None), 2), math.inf)),
+        bad(
+            "cost_column_forbidden", "`cost` with a finite entry|line 2", cost=_with(_COST, (slice(None), 2), math.inf)
+        ),
         bad("cost_complex", "`cost` of a real dtype|complex|Convert it", TypeError, cost=_COST.to(torch.complex128)),
         bad("cost_bool", "`cost` of a real dtype|bool|Convert it", TypeError, cost=_COST > 1),
         bad("cost_bool_array", "`cost` of a real dtype|bool|Convert it", TypeError, cost=(_COST > 1).numpy()),
@@ -78,9 +80,17 @@ def bad_cost_and_masses(solve: Callable[..., OTResult]) -> list[BadInput]:
         bad("init_shape", "`init`|match `cost`", init=(_A[:2], _B[:3])),
         bad("init_nan", "`init` potentials that are finite", init=(_A * math.nan, _B * math.nan)),
         BadInput(
-            "backend_name", lambda: solve(_COST, reg=1.0, backend="fortran"), ValueError, ("'cpp'", "'reference'", "'fortran'")
+            "backend_name",
+            lambda: solve(_COST, reg=1.0, backend="fortran"),
+            ValueError,
+            ("'cpp'", "'reference'", "'fortran'"),
         ),
-        BadInput("backend_absent", lambda: solve(_COST, reg=1.0, backend="cuda"), RuntimeError, ("'cuda'", "cannot run", "'cpu'")),
+        BadInput(
+            "backend_absent",
+            lambda: solve(_COST, reg=1.0, backend="cuda"),
+            RuntimeError,
+            ("'cuda'", "cannot run", "'cpu'"),
+        ),
     ]
     if solve is sinkhorn_newton:
         found += [
@@ -126,13 +136,42 @@ def bad_maps() -> list[BadInput]:
         return sinkhorn_newton(_COST, reg=1.0)
 
     return [
-        BadInput("matrix", lambda: transport_map(of_matrix()), TypeError, ("transport_map", "PointCloud", "cost matrix", "Pass points")),
-        BadInput("width", lambda: transport_map(between_points())(torch.rand(5, 3)), ValueError, ("`x_new` of shape (k, 2)", "(5, 3)")),
-        BadInput("vector", lambda: transport_map(between_points())(torch.rand(2)), ValueError, ("`x_new` of shape (k, 2)", "(2,)")),
-        BadInput("nan", lambda: transport_map(between_points())(torch.full((1, 2), math.nan)), ValueError, ("`x_new` to be finite",)),
-        BadInput("complex", lambda: transport_map(between_points())(torch.rand(3, 2) * 1j), TypeError, ("`x_new` of a real dtype",)),
-        BadInput("threshold", lambda: of_matrix().plan_sparse(-1.0), ValueError, ("`threshold` to be at least 0", "-1")),
+        BadInput(
+            "matrix",
+            lambda: transport_map(of_matrix()),
+            TypeError,
+            ("transport_map", "PointCloud", "cost matrix", "Pass points"),
+        ),
+        BadInput(
+            "width",
+            lambda: transport_map(between_points())(torch.rand(5, 3)),
+            ValueError,
+            ("`x_new` of shape (k, 2)", "(5, 3)"),
+        ),
+        BadInput(
+            "vector",
+            lambda: transport_map(between_points())(torch.rand(2)),
+            ValueError,
+            ("`x_new` of shape (k, 2)", "(2,)"),
+        ),
+        BadInput(
+            "nan",
+            lambda: transport_map(between_points())(torch.full((1, 2), math.nan)),
+            ValueError,
+            ("`x_new` to be finite",),
+        ),
+        BadInput(
+            "complex",
+            lambda: transport_map(between_points())(torch.rand(3, 2) * 1j),
+            TypeError,
+            ("`x_new` of a real dtype",),
+        ),
+        BadInput(
+            "threshold", lambda: of_matrix().plan_sparse(-1.0), ValueError, ("`threshold` to be at least 0", "-1")
+        ),
         BadInput("apply_axis", lambda: of_matrix().apply(_B, axis=2), ValueError, ("`axis` to be 0 or 1", "2")),
-        BadInput("apply_shape", lambda: of_matrix().apply(_A, axis=1), ValueError, ("`v` of shape (4,) or (4, k)", "(3,)")),
+        BadInput(
+            "apply_shape", lambda: of_matrix().apply(_A, axis=1), ValueError, ("`v` of shape (4,) or (4, k)", "(3,)")
+        ),
         BadInput("apply_complex", lambda: of_matrix().apply(_B * 1j), TypeError, ("`v` of a real dtype",)),
     ]

@@ -27,7 +27,14 @@ def _problem(dtype: torch.dtype, device: str, seed: int, n: int, m: int, **more:
     generator = torch.Generator().manual_seed(seed + 100 * n + m)
     cost, a, b = (torch.rand(*s, generator=generator, dtype=torch.float64) for s in ((n, m), (n,), (m,)))
     a, b = (a + 0.2) / (a + 0.2).sum(), (b + 0.2) / (b + 0.2).sum()
-    return {"cost": cost.to(device, dtype), "a": a.to(device), "b": b.to(device), "reg": 0.1, "tol": _TOL[dtype], **more}
+    return {
+        "cost": cost.to(device, dtype),
+        "a": a.to(device),
+        "b": b.to(device),
+        "reg": 0.1,
+        "tol": _TOL[dtype],
+        **more,
+    }
 
 
 def _matrix_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]:
@@ -75,7 +82,12 @@ def _outputs(f: Tensor, g: Tensor, plan: Tensor, **numbers: Tensor) -> Outputs:
 
 def _solved(result: OTResult) -> Outputs:
     outputs = _outputs(
-        result.f, result.g, result.plan(), value=result.value, dual_value=result.dual_value, linear_cost=result.linear_cost
+        result.f,
+        result.g,
+        result.plan(),
+        value=result.value,
+        dual_value=result.dual_value,
+        linear_cost=result.linear_cost,
     )
     n, m = result.f.shape[0], result.g.shape[0]
     v, w = (torch.linspace(-1, 1, k, dtype=torch.float64, device=result.f.device) for k in (m, n))

@@ -35,7 +35,9 @@ def _distance_gradients(result: OTResult) -> tuple[Tensor, Tensor]:
     x64, y64 = x.double(), y_t.double()
     grad_x, grad_y = torch.zeros_like(x64), torch.zeros_like(y64)
     for rows, distance, _, plan in _reference.plan_rows(*problem.source, result.centred_g, problem.a, result.reg):
-        weight = plan if metric == _reference.CITYBLOCK else plan / distance.where(distance > 0, torch.ones_like(distance))
+        weight = (
+            plan if metric == _reference.CITYBLOCK else plan / distance.where(distance > 0, torch.ones_like(distance))
+        )
         for k in range(x64.shape[1]):
             difference = x64[rows, k, None] - y64[k]
             pull = weight * (difference.sign() if metric == _reference.CITYBLOCK else difference)
@@ -70,7 +72,8 @@ class EnvelopeValue(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph=True
             inputs = ctx.result.problem.inputs
             gradients = [
-                None if part is None else NoGradientYet.apply(part, "the gradient of value", grad, *inputs) for part in gradients
+                None if part is None else NoGradientYet.apply(part, "the gradient of value", grad, *inputs)
+                for part in gradients
             ]
         return (None, None, *gradients)
 

@@ -49,7 +49,9 @@ class StoredPlan:
     one of the problem as long as v stays within ``exp(+-limit)``; an evaluation has the last word.
     """
 
-    def __init__(self, evaluator: Evaluator, at: Evaluation, matrix: tuple[Tensor | None, Tensor | None, Tensor]) -> None:
+    def __init__(
+        self, evaluator: Evaluator, at: Evaluation, matrix: tuple[Tensor | None, Tensor | None, Tensor]
+    ) -> None:
         self.evaluator, self.at, self._matrix = evaluator, at, matrix
         self.limit = _LIMIT_SPARSE if matrix[0] is not None else _LIMIT_DENSE[matrix[2].dtype]
         self.density = matrix[2].numel() / (evaluator.n * evaluator.m)
@@ -160,16 +162,15 @@ class Evaluator:
 
     def plan(self, g: Tensor, reg: float) -> Tensor:
         """The dense plan, newly allocated."""
-        self._buffer = None
-        self.dense(g, reg)
-        plan, self._buffer = self._buffer, None
-        assert plan is not None
+        p = self.problem
+        plan = torch.empty(self.n, self.m, dtype=p.dtype, device=p.device)
+        self._dense(*p.source, g, p.a, reg, plan)
         return plan
 
     def product(self, g: Tensor, reg: float, v: Tensor | None, w: Tensor | None) -> tuple[Tensor, Tensor]:
         """``P v_k`` and ``P^T w_k`` with entries recomputed on the fly: one pass."""
         self.passes += 1
-        return self._product(*self.problem.source, g, self.problem.a, reg, v, w)  # type: ignore[no-any-return]
+        return self._product(*self.problem.source, g, self.problem.a, reg, v, w)
 
     def column_update(self, at: Evaluation) -> Tensor:
         """Sinkhorn's update of g; where a column has all but vanished its sum is taken in the log domain."""

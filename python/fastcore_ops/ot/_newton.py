@@ -218,7 +218,9 @@ class SinkhornNewton:
             self._pace = _pace(before, errors)
             if self.point.error < before * (1 + 1e-12):
                 return "sinkhorn", {"density": stored.density, "steps": len(errors)}
-        self._evaluate(self.evaluator.column_update(self.at) if stored.at.error <= self.point.error else self._potential())
+        self._evaluate(
+            self.evaluator.column_update(self.at) if stored.at.error <= self.point.error else self._potential()
+        )
         return "evaluation", {}
 
     def _pass_move(self) -> tuple[str, dict[str, Any]]:
@@ -274,7 +276,8 @@ class SinkhornNewton:
 
     def step(self) -> tuple[Record, str | None]:
         """Make one move; return its record and, at the end, the status."""
-        move, detail = "none", {}
+        move: str = "none"
+        detail: dict[str, Any] = {}
         status = self._status()
         if status is None:
             move, detail = self._move()
@@ -335,7 +338,7 @@ class SinkhornNewton:
         if least < 0.999 * self._progress[1]:
             self._progress = (self.evaluator.passes, least)
         seen = self._best_evaluations
-        if self.best.error < 100 * self._floor and self._halved_at + _STALLED_PASSES / 10 < self.evaluator.passes:
+        if self.best.error < 100 * self._floor and self._halved_at + _STALLED_PASSES / 20 < self.evaluator.passes:
             if len(seen) > _STALLED_EVALUATIONS and seen[-1] > 0.5 * seen[-1 - _STALLED_EVALUATIONS]:
                 return "precision_limit"
         if self.evaluator.passes - self._progress[0] > _STALLED_PASSES:

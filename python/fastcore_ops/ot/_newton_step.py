@@ -42,7 +42,7 @@ class NewtonStep:
         self._mu = 0.0
 
     def _log_residual(self, c: Tensor) -> Tensor:
-        """c (log(b / c) - kappa), summing to zero: equal to b - c to first order, and exact for decoupled columns."""
+        """C (log(b / c) - kappa), summing to zero: equal to b - c to first order, and exact for decoupled columns."""
         log_ratio = (self._b / c).log()
         return c * (log_ratio - torch.dot(c, log_ratio) / c.sum())
 
@@ -61,7 +61,9 @@ class NewtonStep:
         threshold = direction_threshold(point.error, point.u.numel(), c.numel())
         for _ in range(_DAMPING_TRIALS):
             damping = lam * torch.maximum(b, c)
-            solved, cg = stored.newton_direction(point, damping, rhs, threshold, self._cg_tol(point.error, goal), _CG_CAP)
+            solved, cg = stored.newton_direction(
+                point, damping, rhs, threshold, self._cg_tol(point.error, goal), _CG_CAP
+            )
             total += cg
             direction = self._centred(solved)
             made = self._search(stored, point, direction, residual)
@@ -123,7 +125,11 @@ class NewtonStep:
         tol = max(self._cg_tol(at.error, goal), 1e-4)
         x, r, p = torch.zeros_like(rhs), rhs.clone(), torch.zeros_like(rhs)
         size, rho_before, iterations = float(r.abs().sum()), 1.0, 0
-        while iterations < _CG_CAP_ON_THE_FLY and evaluator.passes + 2 < evaluator.max_passes and float(r.abs().sum()) > tol * size:
+        while (
+            iterations < _CG_CAP_ON_THE_FLY
+            and evaluator.passes + 2 < evaluator.max_passes
+            and float(r.abs().sum()) > tol * size
+        ):
             z = r / diagonal
             rho = float(torch.dot(r, z))
             p = z + (rho / rho_before if iterations else 0.0) * p

@@ -43,7 +43,9 @@ class PointCloud:
         self.x = self._checked(operation, "x", x)
         self.y = self._checked(operation, "y", y, self.x.device)
         if self.x.dtype != self.y.dtype:
-            reject(operation, f"`y` of the dtype of `x` ({self.x.dtype})", self.y.dtype, "Convert one of them.", TypeError)
+            reject(
+                operation, f"`y` of the dtype of `x` ({self.x.dtype})", self.y.dtype, "Convert one of them.", TypeError
+            )
         if self.x.shape[1] != self.y.shape[1]:
             reject(operation, f"`y` with {self.x.shape[1]} coordinates like `x`", self.y.shape[1])
 

@@ -18,6 +18,9 @@ _MASS_MISMATCH = 1e-6
 _SAMPLED_ROWS = 128
 
 
+Source = tuple[Tensor, Tensor | None, int, Tensor | None, Tensor | None]
+
+
 @dataclass
 class Side:
     """One side of the problem: the entries with mass, and how far centring moved the potential."""
@@ -38,7 +41,7 @@ class Problem:
     ``source`` is (cost, y, metric, row_shift, col_shift) as the operators take it; ``a`` and ``b`` sum to one.
     """
 
-    source: tuple[Tensor, Tensor | None, int, Tensor | None, Tensor | None]
+    source: Source
     a: Tensor
     b: Tensor
     rows: Side
@@ -137,15 +140,15 @@ def _centre_matrix(
     for shift in (row_shift, col_shift):
         if bool(shift.isposinf().any()):
             line = int(shift.isposinf().nonzero()[0, 0])
-            reject(operation, "`cost` with a finite entry wherever there is mass", f"only inf in line {line} of one side")
+            reject(
+                operation, "`cost` with a finite entry wherever there is mass", f"only inf in line {line} of one side"
+            )
     cost_range = max(0.0, float((largest - col_shift).max()))
     rows.offset, cols.offset = row_shift.double(), col_shift.double()
     return row_shift, col_shift, cost_range
 
 
-def _centre_points(
-    x: Tensor, y: Tensor, metric: int, rows: Side, cols: Side
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def _centre_points(x: Tensor, y: Tensor, metric: int, rows: Side, cols: Side) -> tuple[Tensor, Tensor, Tensor | None]:
     """Move the clouds to where differences lose least; for squared distances each to its own mean, an exact rewriting.
 
     ``|x - y|^2 = |x' - y'|^2 + 2 <d, x'> + |d|^2 - 2 <d, y'>`` with x' and y' centred and d the difference of means.
@@ -168,7 +171,9 @@ def _range_of_points(x: Tensor, y: Tensor, metric: int) -> float:
     return float(sample.max() - sample.min())
 
 
-def prepare(operation: str, cost: Any, a: Any, b: Any, backend: str | None = None, may_transpose: bool = True) -> Problem:
+def prepare(
+    operation: str, cost: Any, a: Any, b: Any, backend: str | None = None, may_transpose: bool = True
+) -> Problem:
     """Check the arguments of a transport solver and return the centred problem."""
     points = cost if isinstance(cost, PointCloud) else None
     matrix = points.x if points is not None else _checked_cost(operation, cost)
@@ -182,7 +187,8 @@ def prepare(operation: str, cost: Any, a: Any, b: Any, backend: str | None = Non
         b_scaled, total = _balanced(operation, a_given.detach(), b_given.detach())
         rows, cols = _side(a_given.detach()), _side(b_scaled)
         transposed = may_transpose and cols.offset.shape[0] > rows.offset.shape[0]
-        shift = None
+        shift: Tensor | None = None
+        source: Source
         if transposed:
             rows, cols = cols, rows
         if points is not None:

@@ -18,7 +18,9 @@ BLOCK = 8  # columns of a block in a sparse plan
 _CHUNK_ENTRIES = 1 << 22
 
 
-def cost_rows(cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None) -> Tensor:
+def cost_rows(
+    cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None
+) -> Tensor:
     """Centred cost of the given rows as a float64 matrix."""
     if metric == MATRIX:
         rows = cost.double()
@@ -44,7 +46,14 @@ def centre(cost: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def plan_rows(
-    cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None, g: Tensor, a: Tensor, reg: float
+    cost: Tensor,
+    y: Tensor | None,
+    metric: int,
+    row_shift: Tensor | None,
+    col_shift: Tensor | None,
+    g: Tensor,
+    a: Tensor,
+    reg: float,
 ) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     """Yield ``(rows, centred cost, log sum exp, plan)`` for chunks of rows: L = lse_j((g - C) / reg), P = a exp(. - L)."""
     n, m = cost.shape[0], g.shape[0]
@@ -59,7 +68,14 @@ def plan_rows(
 
 
 def row_pass(
-    cost: Tensor, y: Tensor | None, metric: int, row_shift: Tensor | None, col_shift: Tensor | None, g: Tensor, a: Tensor, reg: float
+    cost: Tensor,
+    y: Tensor | None,
+    metric: int,
+    row_shift: Tensor | None,
+    col_shift: Tensor | None,
+    g: Tensor,
+    a: Tensor,
+    reg: float,
 ) -> tuple[Tensor, Tensor]:
     """Evaluation pass: log sum exp of each row, and column sums of the plan whose rows are exact."""
     row_lse, col_sum = torch.empty_like(a), torch.zeros_like(g)

@@ -91,7 +91,22 @@ def sinkhorn_newton(
     >>> res.converged
     True
     """
-    return _solve("sinkhorn_newton", cost, a, b, reg, tol, max_newton, max_passes, init, method, eps_scaling, callback, progress, backend)
+    return _solve(
+        "sinkhorn_newton",
+        cost,
+        a,
+        b,
+        reg,
+        tol,
+        max_newton,
+        max_passes,
+        init,
+        method,
+        eps_scaling,
+        callback,
+        progress,
+        backend,
+    )
 
 
 def sinkhorn(
@@ -117,7 +132,9 @@ def sinkhorn(
     >>> import fastcore_ops as fo, torch
     >>> res = fo.sinkhorn(torch.rand(50, 60), reg=0.1)
     """
-    return _solve("sinkhorn", cost, a, b, reg, tol, 0, max_passes, init, "sinkhorn", eps_scaling, callback, progress, backend)
+    return _solve(
+        "sinkhorn", cost, a, b, reg, tol, 0, max_passes, init, "sinkhorn", eps_scaling, callback, progress, backend
+    )
 
 
 def _solve(
@@ -189,6 +206,8 @@ def _starting_potential(operation: str, problem: Problem, reg: float, init: Any)
     potential = (f if problem.transposed else g).to(problem.device)
     size = problem.cols.mass.shape[0]
     if tuple(potential.shape) != (size,) or not bool(potential.isfinite().all()):
-        _checks.reject(operation, f"`init` potentials that are finite and match `cost` ({size} entries)", tuple(potential.shape))
+        _checks.reject(
+            operation, f"`init` potentials that are finite and match `cost` ({size} entries)", tuple(potential.shape)
+        )
     kept = problem.cols.gather(potential)
     return kept - problem.cols.offset + reg * problem.b.log()

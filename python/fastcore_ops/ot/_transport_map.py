@@ -47,7 +47,13 @@ def transport_map(result: OTResult) -> Callable[[Any], Any]:
     """
     problem = result.problem
     if not problem.is_points:
-        reject("transport_map", "a result between points (PointCloud)", "a cost matrix", "Pass points as the cost.", TypeError)
+        reject(
+            "transport_map",
+            "a result between points (PointCloud)",
+            "a cost matrix",
+            "Pass points as the cost.",
+            TypeError,
+        )
     _, y, _, b = (tensor.detach() for tensor in problem.inputs)
     metric, reg = problem.source[2], result.reg
     g = result.detached_potentials()[1]
@@ -81,5 +87,3 @@ def transport_map(result: OTResult) -> Callable[[Any], Any]:
         return NoGradientYet.apply(images, "transport_map()", *sources) if asked else images
 
     return move
-
-

@@ -137,7 +137,7 @@ class OTResult(SolveResult):
         return NoGradientYet.apply(output, name, *self.problem.inputs, *more) if self._needs_grad(*more) else output
 
     def detached_potentials(self) -> tuple[Tensor, Tensor]:
-        """f and g as plain tensors."""
+        """F and g as plain tensors."""
         return self._f, self._g
 
     @property
@@ -233,8 +233,8 @@ class OTResult(SolveResult):
                 return self._guard(matrix, "plan_sparse()")
         from scipy.sparse import csr_array
 
-        indptr, indices, data = (to_numpy(part) for part in parts)
-        return csr_array((data, indices, indptr), shape=shape)
+        numpy_indptr, indices, data = (to_numpy(part) for part in parts)
+        return csr_array((data, indices, numpy_indptr), shape=shape)
 
     def apply(self, v: Any, axis: int = 1) -> Any:
         """Product of the plan with vectors, without forming the plan.
