@@ -116,7 +116,7 @@ class SinkhornNewton:
             return evaluator.plain(g, reg), None, None
         fine = keep_threshold(self._goal, evaluator.n, evaluator.m)
         at = None
-        if budget.worth_sparse(reg, fine):
+        if budget.worth_sparse(reg, fine, evaluator.problem.is_points):
             at, stored = evaluator.sparse(g, reg, fine)
             budget.note_density(reg, stored is not None)
             if stored is not None:

@@ -26,7 +26,7 @@ class Side:
     """One side of the problem: the entries with mass, and how far centring moved the potential."""
 
     mass: Tensor  # float64, as given (sums to the total mass)
-    kept: Tensor | None  # indices of positive masses; None when all are
+    kept: Tensor | None  # indices of positive masses, in the order of the solve; None for all as they are
     offset: Tensor  # float64, one per kept entry: potential = centred potential + offset
 
     def gather(self, full: Tensor) -> Tensor:
@@ -148,6 +148,25 @@ def _centre_matrix(
     return row_shift, col_shift, cost_range
 
 
+def _in_order(points: Tensor, side: Side) -> Tensor:
+    """Points with mass along a Morton curve: neighbours then stand in the same blocks of the plan, or of what is skipped.
+
+    The curve runs through the three coordinates with the largest spread; only the order depends on it, no result.
+    """
+    points = _pick_rows(points, side.kept)
+    spread = points.double().amax(0) - points.double().amin(0)
+    picked = spread.argsort(descending=True, stable=True)[:3]
+    scaled = (points[:, picked].double() - points[:, picked].double().amin(0)) / spread[picked].clamp_min(1e-300)
+    cells = (scaled * 1023).long()
+    code = torch.zeros(points.shape[0], dtype=torch.int64, device=points.device)
+    for bit in range(10):
+        for axis in range(cells.shape[1]):
+            code |= ((cells[:, axis] >> bit) & 1) << (bit * cells.shape[1] + axis)
+    order = code.argsort(stable=True)
+    side.kept = order if side.kept is None else side.kept[order]
+    return points[order]
+
+
 def _centre_points(x: Tensor, y: Tensor, metric: int, rows: Side, cols: Side) -> tuple[Tensor, Tensor, Tensor | None]:
     """Move the clouds to where differences lose least; for squared distances each to its own mean, an exact rewriting.
 
@@ -194,7 +213,7 @@ def prepare(
         if points is not None:
             metric = METRICS.index(points.metric) + 1
             x, y = (points.y, points.x) if transposed else (points.x, points.y)
-            x, y = _pick_rows(x.detach(), rows.kept), _pick_rows(y.detach(), cols.kept)
+            x, y = _in_order(x.detach(), rows), _in_order(y.detach(), cols)
             x, y, shift = _centre_points(x, y, metric, rows, cols)
             cost_range = _range_of_points(x, y, metric)
             dtype = points.x.dtype

@@ -67,10 +67,13 @@ class Budget:
         """Whether the rest of the passes should go to the target reg."""
         return passes >= _ANNEALING_SHARE * self.max_passes
 
-    def worth_sparse(self, reg: float, threshold: float) -> bool:
-        """Whether a sparse plan is likely: for a cost spread evenly, its density is about reg log(1/threshold) / range."""
+    def worth_sparse(self, reg: float, threshold: float, points: bool) -> bool:
+        """Whether a sparse plan is likely: for a cost spread evenly, its density is about reg log(1/threshold) / range.
+
+        Between points in order it is less, and there is no dense plan to turn to.
+        """
         expected = reg * -math.log(threshold) / max(self.cost_range, 1e-300)
-        return expected < _LIKELY and reg < self._too_dense_above
+        return expected < (1.0 if points else _LIKELY) and reg < self._too_dense_above
 
     def note_density(self, reg: float, fitted: bool) -> None:
         """Remember at which reg a sparse plan did not fit."""
