@@ -79,7 +79,6 @@ def measure(threads: int, seconds: float = 0.08) -> dict[str, Any]:
 def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
     """The largest relative change of any ceiling between two measurements."""
     changes = [
-        max(before[key], after[key]) / min(before[key], after[key]) - 1.0
-        for key in ("read_gb_s", "exp_ns", "gflops")
+        max(before[key], after[key]) / min(before[key], after[key]) - 1.0 for key in ("read_gb_s", "exp_ns", "gflops")
     ]
     return max(changes)

@@ -60,7 +60,8 @@ class Context:
         return peer
 
     def methods(self, name: str) -> Sequence[Method]:
-        return self.peer_class(name).methods
+        methods = self.peer_class(name).methods
+        return methods[:3] if self.quick else methods
 
     def ours(self, threads: int | None) -> Worker:
         worker = self.worker("ours", threads)

@@ -110,9 +110,7 @@ def digits(metric: str) -> Case:
     from sklearn.datasets import load_digits
 
     images = load_digits().images
-    a, b = (
-        _normalised(_normalised(_resize(images[k].astype(np.float64), "bilinear")) + 1e-6) for k in (0, 7)
-    )
+    a, b = (_normalised(_normalised(_resize(images[k].astype(np.float64), "bilinear")) + 1e-6) for k in (0, 7))
     grid = _square_grid(28)
     return Case(f"digits_{_short(metric)}", "other", a, b, metric, grid, grid)
 

@@ -24,8 +24,7 @@ MEGABYTE = 1 << 20
 
 def per_iteration(worker: Worker, method: str) -> float:
     short, long = (
-        worker.ask("call", timeout=300, name="cloud_steps", method=method, steps=steps)
-        for steps in (SHORT, LONG)
+        worker.ask("call", timeout=300, name="cloud_steps", method=method, steps=steps) for steps in (SHORT, LONG)
     )
     return float(long["seconds"] - short["seconds"]) / float(long["value"] - short["value"])
 
@@ -48,9 +47,7 @@ def clouds(context: Context) -> Row:
     return row
 
 
-def _compare(
-    context: Context, row: Row, threads: int | None, x: np.ndarray, y: np.ndarray, reg: float
-) -> None:
+def _compare(context: Context, row: Row, threads: int | None, x: np.ndarray, y: np.ndarray, reg: float) -> None:
     sides: dict[str, Callable[[], float]] = {}
     memory: dict[str, int] = {}
     compile_time: dict[str, float] = {}

@@ -9,6 +9,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from bench.report import Row
 
@@ -23,6 +24,7 @@ def ratios(rows: Sequence[Row], path: Path) -> None:
     panels = [(row, records) for row, records in panels if records]
     if not panels:
         return
+    drawn = sorted(record["ratio"] for _, records in panels for record in records)
     heights = [len(records) + 1.5 for _, records in panels]
     figure, axes = plt.subplots(
         len(panels), 1, figsize=(9, 0.34 * sum(heights) + 0.6), squeeze=False,
@@ -38,7 +40,9 @@ def ratios(rows: Sequence[Row], path: Path) -> None:
             label = f"{'> ' if record.get('bound') else ''}{record['ratio']:.3g}x {record.get('against', '')}"
             axis.text(record["ratio"], index, " " + label, va="center", fontsize=8)
         axis.set_xscale("log")
-        axis.set_xlim(right=axis.get_xlim()[1] * 4)
+        axis.set_xlim(0.6 * min(drawn[0], 1.0), 4 * drawn[-1])
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.invert_yaxis()
         axis.set_title(f"{row.number}. {row.title}", fontsize=9, loc="left")
         axis.tick_params(labelsize=8)

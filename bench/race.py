@@ -12,7 +12,7 @@ with ours. A peer that did not arrive is a lower bound: `> r x (reached e)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ from bench.timing import PeerError, Spread, Worker, interleave, rounds_for
 
 Judge = Callable[[np.ndarray, np.ndarray], float]
 MOST_ITERATIONS = 5_000_000
-TIGHTEST = 1e-20
+LARGE = 4_000_000  # entries
+TIGHTEST = 1e-14  # of a stopping value that is a norm
 
 
 @dataclass
@@ -67,23 +68,26 @@ class Race:
     before: dict[str, Any]
     after: dict[str, Any]
     noisy: bool
-    failures: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, peer: str) -> float:
         return self.peers[peer].time / self.ours.time
 
     @property
     def best(self) -> str | None:
-        """The fastest peer that arrived; failing that the one whose bound is the lowest."""
+        """The fastest peer that arrived; failing that the one whose bound is the lowest.
+
+        A side that broke down (no finite plan) would never arrive: its time bounds nothing.
+        """
         arrived = [name for name, outcome in self.peers.items() if outcome.arrived]
-        return min(arrived or self.peers, key=self.ratio, default=None)
+        alive = [name for name, outcome in self.peers.items() if np.isfinite(outcome.error)]
+        return min(arrived or alive, key=self.ratio, default=None)
 
 
 def attempt(worker: Worker, outcome: Outcome, judge: Judge, limit: float) -> bool:
     """One run with the tolerance and budget in `outcome`; True if it met its own criterion."""
     arguments: dict[str, Any] = {"method": outcome.method, "tol": outcome.tol, "max_iter": outcome.max_iter}
     outcome.warm_up = max(outcome.warm_up, worker.ask("warm_up", **arguments))
-    answer = worker.ask("solve", timeout=2.0 * limit + 5.0, **arguments)
+    answer = worker.ask("solve", timeout=1.5 * limit + 5.0, **arguments)
     outcome.seconds, outcome.iterations = answer["seconds"], answer["iterations"]
     outcome.error = judge(answer["f"], answer["g"])
     return bool(answer["finished"])
@@ -100,8 +104,11 @@ def affordable(trials: Sequence[tuple[int, float]], limit: float) -> int:
     return min(int((limit - fixed) / max(each, 1e-9)), MOST_ITERATIONS)
 
 
-def reach(worker: Worker, method: Method, target: float, judge: Judge, limit: float) -> Outcome:
-    """Run one method until its recomputed error is below `target`, or its time is over."""
+def reach(worker: Worker, method: Method, target: float, judge: Judge, limit: float, whole: bool = False) -> Outcome:
+    """Run one method until its recomputed error is below `target`, or its time is over.
+
+    `whole`: a run that ended well before the limit, since its trial runs were slower, goes again.
+    """
     outcome = Outcome(worker.peer, method.name, tol=target**method.power)
     outcome.max_iter = method.first_iterations
     trials: list[tuple[int, float]] = []
@@ -112,17 +119,25 @@ def reach(worker: Worker, method: Method, target: float, judge: Judge, limit: fl
             outcome.max_iter *= 3
             finished = attempt(worker, outcome, judge, limit)
             trials.append((outcome.iterations, outcome.seconds))
-        budget = affordable(trials, limit)
-        if not finished and outcome.error > target and budget > outcome.max_iter:
-            outcome.max_iter = budget
+        trial_iterations = outcome.max_iter
+        outcome.max_iter = max(trial_iterations, affordable(trials, limit))
+        if not finished and outcome.error > target and outcome.max_iter > trial_iterations:
             finished = attempt(worker, outcome, judge, limit)
-        while finished and outcome.error > target and outcome.tol > TIGHTEST:
+            if not finished and outcome.error > target and outcome.seconds < 0.6 * limit and whole:
+                outcome.max_iter = int(outcome.iterations * limit / outcome.seconds)
+                finished = attempt(worker, outcome, judge, limit)
+        while finished and outcome.error > target and outcome.tol > TIGHTEST**method.power and outcome.seconds < limit:
             outcome.tol /= 10.0**method.power
             finished = attempt(worker, outcome, judge, limit)
     except PeerError as error:
         outcome.seconds, outcome.note = max(outcome.seconds, limit), str(error)
     outcome.arrived = outcome.error <= target
     return outcome
+
+
+def suited(methods: Sequence[Method], entries: int) -> Sequence[Method]:
+    """The methods worth screening on a problem of that size."""
+    return methods if entries <= LARGE else [method for method in methods if method.large]
 
 
 def screen(
@@ -154,7 +169,7 @@ def screen(
             continue
         most_advanced = min(tried, key=lambda outcome: outcome.error)
         method = next(m for m in methods[name] if m.name == most_advanced.method)
-        outcome = reach(worker, method, target, judge, full)
+        outcome = reach(worker, method, target, judge, full, whole=True)
         outcomes.append(outcome)
         if outcome.arrived:  # whoever is slower than this need not run longer
             full = min(full, outcome.seconds)
@@ -162,11 +177,11 @@ def screen(
 
 
 def best_of(outcomes: Sequence[Outcome]) -> Outcome:
-    """The fastest that arrived, else the one that ran longest, with the smallest error."""
+    """The fastest that arrived, else the one that ran longest without breaking down."""
     arrived = [outcome for outcome in outcomes if outcome.arrived]
     if arrived:
         return min(arrived, key=lambda outcome: outcome.seconds)
-    return max(outcomes, key=lambda outcome: (round(outcome.seconds, 1), -outcome.error))
+    return max(outcomes, key=lambda o: (np.isfinite(o.error), round(o.seconds, 1), -o.error))
 
 
 def race(
@@ -192,7 +207,7 @@ def race(
         if any(o.side == name for o in screened)
     }
     fastest = min((o.seconds for o in peers.values() if o.arrived), default=0.0)
-    timed = {n: o for n, o in peers.items() if o.arrived and o.seconds <= 3.0 * fastest}
+    timed = {n: o for n, o in peers.items() if o.arrived and o.seconds <= 2.0 * fastest}
     sides = {"ours": _timer(ours, first), **{n: _timer(workers[n], o) for n, o in timed.items()}}
     budget = limits.rounds / 3 if known else limits.rounds
     rounds = rounds_for(first.seconds + sum(o.seconds for o in timed.values()), budget)

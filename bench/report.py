@@ -110,7 +110,8 @@ def markdown(name: str, rows: Sequence[Row]) -> str:
         described = "; ".join(f"{key}: {_flat(value)}" for key, value in facts.items() if key != "date")
         parts.append(f"## {row.number}. {row.title}")
         parts.append(table(row.columns, row.lines))
-        parts += [f"- {note}" for note in row.notes]
+        if row.notes:
+            parts.append("\n".join(f"- {note}" for note in row.notes))
         parts.append(f"Measured {facts.get('date', '')} in {row.seconds:.0f} s.")
         if described != previous:
             parts.append(f"Environment: {described}.")

@@ -123,8 +123,10 @@ def seconds(value: float) -> str:
 
 
 def rounds_for(total_seconds: float, budget: float, at_most: int = 9) -> int:
-    """An odd number of rounds of `total_seconds` each that fits the budget; at least 1."""
+    """An odd number of rounds of `total_seconds` each in about the budget; 3 if twice it will do."""
     fitting = int(max(1, min(at_most, budget / max(total_seconds, 1e-9))))
+    if fitting < 3 and 3 * total_seconds <= 2 * budget:
+        fitting = 3
     return fitting if fitting % 2 else fitting - 1
 
 

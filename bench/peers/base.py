@@ -29,12 +29,14 @@ class Method:
     """One way to call the package, with how its stopping value relates to the target.
 
     `first_iterations` is the budget of the trial run that measures the cost of an iteration;
-    `power` is 2 where the package compares its stopping value with a squared norm.
+    `power` is 2 where the package compares its stopping value with a squared norm. Beyond
+    `bench.race.LARGE` entries only methods marked `large` are screened, to end in reasonable time.
     """
 
     name: str
     first_iterations: int = 20
     power: int = 1
+    large: bool = False
 
 
 class BasePeer:

@@ -44,11 +44,11 @@ class Peer(BasePeer):
     name = "ott"
     packages = ("ott-jax", "jax", "jaxlib")
     methods = (
-        Method("scaling_momentum", 20),
-        Method("lse_momentum", 20),
+        Method("scaling_momentum", 20, large=True),
+        Method("lse_momentum", 20, large=True),
         Method("scaling_momentum50", 20),
         Method("lse_anderson", 20),
-        Method("scaling", 20),
+        Method("scaling", 20, large=True),
         Method("lse", 20),
     )
     cloud_methods = ("lse_64", "scaling_64")

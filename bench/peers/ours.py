@@ -22,7 +22,7 @@ class Peer(BasePeer):
         import fastcore_ops
 
         torch.set_num_threads(threads)
-        warnings.filterwarnings("ignore", module="fastcore_ops")
+        warnings.simplefilter("ignore", fastcore_ops.ConvergenceWarning)
         self.fo, self.torch = fastcore_ops, torch
 
     def versions(self) -> dict[str, str]:
@@ -85,9 +85,7 @@ class Peer(BasePeer):
     def cloud_steps(self, method: str, steps: int) -> int:
         """Sinkhorn iterations on the kept clouds; returns how many were made."""
         x, y, reg = self.points
-        result = self.fo.sinkhorn(
-            self.fo.ot.PointCloud(x, y), reg=reg, tol=1e-30, max_passes=steps, eps_scaling=False
-        )
+        result = self.fo.sinkhorn(self.fo.ot.PointCloud(x, y), reg=reg, tol=1e-30, max_passes=steps, eps_scaling=False)
         return int(result.n_passes)
 
 

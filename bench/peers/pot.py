@@ -15,17 +15,19 @@ class Peer(BasePeer):
     name = "pot"
     packages = ("POT", "numpy")
     methods = (
-        Method("sinkhorn", 50),
-        Method("sinkhorn_stabilized", 50),
+        Method("sinkhorn", 50, large=True),
+        Method("sinkhorn_stabilized", 50, large=True),
         Method("sinkhorn_log", 5),
         Method("sinkhorn_epsilon_scaling", 36, power=2),
     )
 
     def start(self, threads: int) -> None:
-        for package in ("geomloss", "pykeops", "jax", "tensorflow", "cupy"):
-            sys.modules.setdefault(package, None)  # type: ignore[arg-type]  # POT imports what it finds
-        import ot.bregman
+        hidden = [p for p in ("geomloss", "jax", "tensorflow", "cupy") if p not in sys.modules]
+        sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+        import ot.bregman  # it would import every array library it finds
 
+        for package in hidden:
+            del sys.modules[package]
         self.ot = ot.bregman
         warnings.filterwarnings("ignore", module="ot")
         np.seterr(all="ignore")

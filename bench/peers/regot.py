@@ -8,21 +8,16 @@ import numpy as np
 
 from .base import BasePeer, Method, Solution
 
-# Options of the sparse linear solver and the kept density, as the package documents them.
-OPTIONS: dict[str, dict[str, Any]] = {
-    "ssns": {},
-}
-
 
 class Peer(BasePeer):
     name = "regot"
     packages = ("regot",)
     methods = (
-        Method("ssns", 3),
+        Method("ssns", 3, large=True),
         Method("newton", 2),
-        Method("splr", 3),
+        Method("splr", 3, large=True),
         Method("sparse_newton", 3),
-        Method("bcd", 5),
+        Method("bcd", 5, large=True),
         Method("lbfgs_dual", 5),
         Method("apdagd", 5),
     )
@@ -37,11 +32,8 @@ class Peer(BasePeer):
         self.cost = np.asfortranarray(case.cost())
 
     def solve(self, method: str, tol: float, max_iter: int) -> Solution:
-        function = getattr(self.regot, "sinkhorn_" + method.removesuffix("_cg"))
-        result = function(
-            self.cost, self.a, self.b, self.reg,
-            tol=tol, max_iter=max_iter, **OPTIONS.get(method, {}),
-        )  # fmt: skip
+        function = getattr(self.regot, f"sinkhorn_{method}")
+        result = function(self.cost, self.a, self.b, self.reg, tol=tol, max_iter=max_iter)
         n = len(self.a)
         dual = np.asarray(result.dual)
         f, g = dual[:n], np.append(dual[n:], 0.0)
