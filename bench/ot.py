@@ -98,13 +98,11 @@ def times_to_error(context: Context, number: int, divisor: int, bars: dict[str, 
     limits = Limits(screen=2.0, full=4.0, times_ours=0.0, rounds=3.0) if context.quick else Limits()
     for name in names(context, list(ot_cases.CASES)):
         problem = Problem(name, divisor)
-        known: list[Outcome] = []
+        known: list[Outcome] | None = None
         for threads in context.threads:
             result = _race(context, problem, threads, limits, known)
-            known = [o for o in result.peers.values() if o.arrived and o.time < 15.0]
-            if not known:  # nobody whom another run with all threads could time
-                break
             _add_race(row, name, problem, context, threads, result, bars[problem.case.group])
+            known = [o for o in result.peers.values() if o.arrived and o.time < 15.0]
     row.note(
         "error: recomputed here from the potentials, |P1-a| + |P'1-b| over the mass; "
         "times: median (fastest-slowest) of interleaved rounds"
@@ -113,10 +111,10 @@ def times_to_error(context: Context, number: int, divisor: int, bars: dict[str, 
     return row
 
 
-def _race(context: Context, problem: Problem, threads: int | None, limits: Limits, known: list[Outcome]) -> Race:
+def _race(context: Context, problem: Problem, threads: int | None, limits: Limits, known: list[Outcome] | None) -> Race:
     ours = context.ours(threads)
     chosen = [peer for peer in context.peers() if context.methods(peer)]
-    if known:
+    if known is not None:
         chosen = [peer for peer in chosen if any(o.side == peer for o in known)]
     workers = {peer: context.worker(peer, threads) for peer in chosen}
     for worker in (ours, *workers.values()):

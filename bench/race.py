@@ -12,7 +12,7 @@ with ours. A peer that did not arrive is a lower bound: `> r x (reached e)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -192,24 +192,31 @@ def race(
     target: float,
     judge: Judge,
     limits: Limits,
-    known: Sequence[Outcome] = (),
+    known: Sequence[Outcome] | None = None,
 ) -> Race:
     """The whole comparison on a case that every worker has prepared.
 
-    `known` are methods found in an earlier race (one thread): with it the screening is left
-    out and they are only timed.
+    `known` are methods that arrived in an earlier race (one thread): with it the screening is
+    left out and they are only timed.
     """
     first = reach(ours, our_method, target, judge, limits.full)
-    screened = list(known) or screen(workers, methods, target, judge, first, limits)
+    if known is None:
+        screened = screen(workers, methods, target, judge, first, limits)
+    else:
+        screened = [replace(outcome, spread=None) for outcome in known]
     peers = {
         name: best_of([o for o in screened if o.side == name])
         for name in workers
         if any(o.side == name for o in screened)
     }
     fastest = min((o.seconds for o in peers.values() if o.arrived), default=0.0)
-    timed = {n: o for n, o in peers.items() if o.arrived and o.seconds <= 2.0 * fastest}
+    timed = {
+        name: outcome
+        for name, outcome in peers.items()
+        if outcome.arrived and (known is not None or outcome.seconds <= 2.0 * fastest)
+    }
     sides = {"ours": _timer(ours, first), **{n: _timer(workers[n], o) for n, o in timed.items()}}
-    budget = limits.rounds / 3 if known else limits.rounds
+    budget = limits.rounds if known is None else limits.rounds / 3
     rounds = rounds_for(first.seconds + sum(o.seconds for o in timed.values()), budget)
     for _ in range(2):  # a noisy comparison gets one more chance
         before = ours.ask("ceilings")

@@ -236,18 +236,21 @@ for bottom, abscissa, label, title in (
     (0.55, 1, "seconds", ""),
 ):
     axes = panel(11.0, bottom, 3.75, 2.84, title)
-    for name, (color, width) in styles.items():
-        if name in curves:
-            along, error = curves[name][abscissa], curves[name][2]
-            axes.semilogy(along, error, color=color, lw=width)
-            axes.plot(along[-1:], error[-1:], "o", color=color, ms=6)
-            beside = {"xytext": (4, 8)}
-            if error[-1] <= tol:
-                beside = {"xytext": (-10, 0), "va": "center", "bbox": {"fc": "white", "ec": "none", "pad": 2}}
-            axes.annotate(
-                name, (along[-1], error[-1]), textcoords="offset points", ha="right", color=color,
-                fontsize=11, **beside,
-            )  # fmt: skip
+    drawn = [name for name in styles if name in curves]
+    longest = max(curves[name][abscissa][-1] for name in drawn)
+    for name in drawn:
+        color, width = styles[name]
+        along, error = curves[name][abscissa], curves[name][2]
+        axes.semilogy(along, error, color=color, lw=width)
+        axes.plot(along[-1:], error[-1:], "o", color=color, ms=6)
+        side = "right" if along[-1] > 0.5 * longest else "left"
+        place = {"xytext": (4 if side == "right" else -4, -9), "va": "top"}
+        if error[-1] <= tol:  # the end of a steep curve: beside it
+            place = {"xytext": (-10 if side == "right" else 10, 0), "va": "center"}
+            place["bbox"] = {"fc": "white", "ec": "none", "pad": 2}
+        axes.annotate(
+            name, (along[-1], error[-1]), textcoords="offset points", ha=side, color=color, fontsize=11, **place
+        )
     axes.axhline(tol, color="0.55", lw=0.9, ls=(0, (4, 3)), zorder=0)
     axes.set_xlim(left=0)
     axes.set_ylim(top=10.0)

@@ -23,9 +23,15 @@ inline Blocks cut_blocks(int64_t total, int64_t min_size, int64_t max_blocks, in
   return {std::max<int64_t>(1, (total + size - 1) / size), size, total};
 }
 
-// body(block, begin, end) for each block; the first exception is rethrown after the loop.
+// body(block, begin, end) for each block; the first exception is rethrown after the loop. Work that is too little to
+// share (`worthwhile` false) stays on the calling thread: waking the others costs several microseconds, and far more where
+// they must wait for a core.
 template <class Body>
-void for_blocks(const Blocks& blocks, const Body& body) {
+void for_blocks(const Blocks& blocks, const Body& body, bool worthwhile = true) {
+  if (!worthwhile || blocks.count == 1) {
+    for (int64_t block = 0; block < blocks.count; ++block) body(block, blocks.begin(block), blocks.end(block));
+    return;
+  }
   std::exception_ptr error;
   std::mutex guard;
   torch::stable::parallel_for(0, blocks.count, 1, [&](int64_t first, int64_t last) {
@@ -45,7 +51,7 @@ inline void add_partials(const double* partial, int64_t count, int64_t stride, i
     for (int64_t j = begin; j < end; ++j) total[j] = partial[j];
     for (int64_t block = 1; block < count; ++block)
       for (int64_t j = begin; j < end; ++j) total[j] += partial[block * stride + j];
-  });
+  }, width * count > (1 << 17));
 }
 
 }  // namespace fc

@@ -98,7 +98,7 @@ void visit_rows(const RowPass<T>& job, const Visit& visit) {
       exp_rows(job, i, rows, scratch.view);
       visit(block, i, rows, scratch.view);
     }
-  });
+  }, job.view.n * job.view.m > 50'000);
 }
 
 // The evaluation pass: column sums of the plan, and whatever emit(block, i, rows, scratch) takes from each group.

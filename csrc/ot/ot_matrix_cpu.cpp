@@ -42,7 +42,8 @@ Blocks cut_rows(int64_t n, double entries) { return cut_blocks(n, 16, entries < 
 // Runs add(begin, end, out) over the cuts and adds what they give, in their order.
 class RowSum {
  public:
-  RowSum(Blocks cuts, int64_t width) : width_(width), cuts_(cuts), partial_(cuts.count > 1 ? cuts.count * width : 0) {}
+  RowSum(Blocks cuts, int64_t width, double entries)
+      : width_(width), cuts_(cuts), worthwhile_(entries > 1e5), partial_(cuts.count > 1 ? cuts.count * width : 0) {}
 
   template <class Add>
   void operator()(double* total, const Add& add) {
@@ -55,13 +56,14 @@ class RowSum {
       double* out = partial_.data() + cut * width_;
       std::fill(out, out + width_, 0.0);
       add(begin, end, out);
-    });
+    }, worthwhile_);
     add_partials(partial_.data(), cuts_.count, width_, width_, total);
   }
 
  private:
   int64_t width_;
   Blocks cuts_;
+  bool worthwhile_;
   Vector partial_;
 };
 
@@ -88,7 +90,7 @@ class NewtonMatrix {
     std::vector<std::vector<int32_t>> blocks(cuts.count);
     std::vector<std::vector<float>> values(cuts.count);
     const auto compress = FC_PICK_ISA(compress_row<T>);
-    RowSum sum(cuts, 2 * width_);
+    RowSum sum(cuts, 2 * width_, matrix.entries());
     sum(sums.data(), [&](int64_t begin, int64_t end, double* out) {
       const int64_t cut = begin / cuts.size, row_blocks = width_ / kBlock;
       int64_t used = 0;
@@ -114,7 +116,7 @@ class NewtonMatrix {
       std::copy(values[cut].begin(), values[cut].end(), values_.begin() + at * kBlock);
     }
     cuts_ = cut_rows(matrix.n, double(values_.size()));
-    RowSum add(cuts_, width_);
+    RowSum add = row_sum();
     add(preconditioner_.data(),
         [&](int64_t begin, int64_t end, double* out) { FC_PICK_ISA(add_diagonal)(rows(), begin, end, out); });
     for (int64_t j = 0; j < m_; ++j) {
@@ -129,7 +131,7 @@ class NewtonMatrix {
 
   int64_t width() const { return width_; }
   const Vector& preconditioner() const { return preconditioner_; }
-  RowSum row_sum() const { return RowSum(cuts_, width_); }
+  RowSum row_sum() const { return RowSum(cuts_, width_, double(values_.size())); }
 
   // out = (L + extra) v; vectors are padded to whole blocks. Subtracting P^T diag(1 / row sum) P v from col_sum * v is
   // quicker, and exact enough unless P is nearly a permutation.
@@ -227,7 +229,7 @@ std::tuple<Tensor, Tensor, Tensor> sinkhorn_steps(OptionalTensor indptr, Optiona
     using T = decltype(zero);
     const auto matrix = view_matrix<T>(op, indptr, blocks, values, n, m);
     const auto scale = FC_PICK_ISA(choose_scale<T>)(bool(indptr));
-    RowSum sum(cut_rows(n, matrix.entries()), matrix.padded());
+    RowSum sum(cut_rows(n, matrix.entries()), matrix.padded(), matrix.entries());
     Vector scaling(matrix.padded(), 0.0), product(matrix.padded()), miss(m);
     std::copy(data<double>(v), data<double>(v) + m, scaling.begin());
     const double largest = std::exp(limit), smallest = std::exp(-limit);

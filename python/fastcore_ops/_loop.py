@@ -59,7 +59,7 @@ class _Bar:
 
     def show(self, record: Record) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(f"error {record['error']:.2e}")
+            self._bar.set_postfix_str(f"error {record['error']:.2e}", refresh=False)
             self._bar.update(record["passes"] - self._bar.n)
 
     def close(self) -> None:

@@ -86,8 +86,14 @@ def handle(name: str, backend: str = "cpp") -> Callable[..., Any]:
 
 def register_fake(name: str, fake: Callable[..., Any]) -> None:
     """Register the shape function of an operator, if the operator is there."""
-    if why_absent("cpp") is None:
+    if why_absent("cpp") is not None:
+        return
+    try:
         torch.library.register_fake(f"fastcore_ops::{name}", fake)
+    except RuntimeError as error:
+        raise ImportError(
+            f"fastcore_ops: the compiled module is older than the package ({error}); run `make build`"
+        ) from error
 
 
 def cpu_isa() -> str:

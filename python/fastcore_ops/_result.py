@@ -50,7 +50,7 @@ class SolveResult:
 
     @property
     def message(self) -> str:
-        """One sentence: how the solve ended and the error reached."""
+        """How the solve ended and the error reached, in a sentence."""
         if self.converged:
             return f"{self.operation}: converged, error {self.error:.3g} <= tol {self.tol:.3g}"
         ending = _ENDINGS[self.status]

@@ -191,7 +191,7 @@ class Evaluator:
         cost, y, metric, row_shift, col_shift = self.problem.source
         log_a = self.problem.a.log()
         parts = []
-        for picked in columns.split(max(1, (1 << 22) // self.n)):
+        for picked in columns.split(max(1, (1 << 19) // self.n)):
             if metric == _reference.MATRIX:
                 shift = None if col_shift is None else col_shift[picked]
                 centred = _reference.cost_rows(cost[:, picked], None, metric, row_shift, shift)

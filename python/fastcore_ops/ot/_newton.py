@@ -30,6 +30,7 @@ _GOAL_SHARE = 0.3  # of tol, on a stored plan: what the last evaluation may add
 _STALLED_EVALUATIONS = 4
 _STALLED_PASSES = 400
 _STUCK_PASSES, _STUCK_ABOVE, _MOST_REHEATS, _CAREFUL_TOL = 40, 1e-4, 3, 1e-3
+_LEAPS = 3
 _CAREFUL_BELOW = 2e-4  # of the range
 
 
@@ -59,6 +60,7 @@ class SinkhornNewton:
         self.stored: StoredPlan | None = None
         self.coarse: StoredPlan | None = None
         self._sinkhorn_steps = 0  # on the stored plan
+        self._leaps = _LEAPS  # steps out of a stored plan's reach that are still taken on trust
         self._best_evaluations: list[float] = []  # least error so far after each evaluation of the last level
         self._progress = (0.0, math.inf)  # (passes, error) when the error last fell by a thousandth
         self._halved, self._halved_at = math.inf, 0.0  # error when it last halved, and the passes then
@@ -151,6 +153,7 @@ class SinkhornNewton:
 
     def _enter(self, g: Tensor) -> None:
         self._entered = self._halved_at = self.evaluator.passes
+        self._leaps = _LEAPS
         self._halved = math.inf
         self._newton.forget()
         self.budget.new_level()
@@ -203,7 +206,11 @@ class SinkhornNewton:
             if made.point is not None:
                 self.point = made.point
                 return "newton", made.detail | {"density": stored.density}
-            if made.left and made.direction is not None:  # out of the plan's reach: search along it by evaluations
+            if made.left and made.direction is not None and self._leaps > 0:
+                self._leaps -= 1
+                self._evaluate(stored.potential(point) + self.reg * made.direction, point.error)
+                return "evaluation", made.detail
+            if made.left and made.direction is not None:  # leaping led nowhere: search along it by evaluations
                 g, residual = stored.potential(point), self.evaluator.problem.b - point.c
                 alpha = self._search_by_passes(g, made.direction, residual, made.detail["lambda"], chi2, point.error)
                 return "evaluation", made.detail | {"alpha": alpha}
@@ -283,9 +290,13 @@ class SinkhornNewton:
             move, detail = self._move()
             status = self._status()
         if status not in (None, "converged"):
-            self._settle()
-            status = "converged" if self._status() == "converged" else status
+            status = self.end(status)
         return self._record(move, detail), status
+
+    def end(self, status: str) -> str:
+        """End before convergence: tell the true error of where the solve had come, and the status that it makes."""
+        self._settle()
+        return "converged" if self._status() == "converged" else status
 
     def _move(self) -> tuple[str, dict[str, Any]]:
         late = self.budget.annealing_is_over(self.evaluator.passes)
@@ -331,7 +342,7 @@ class SinkhornNewton:
         if self.passes >= self.budget.max_passes or (self.stored is not None and self.stored.affordable_steps() < 1):
             return "max_passes"
         if self.error < 0.5 * self._halved:
-            self._halved, self._halved_at = self.error, self.evaluator.passes
+            self._halved, self._halved_at, self._leaps = self.error, self.evaluator.passes, _LEAPS
         if not self._last_level:
             return None
         least = min(self.error, self.best.error)

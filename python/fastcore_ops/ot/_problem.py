@@ -15,7 +15,7 @@ from . import _reference
 from ._point_cloud import METRICS, PointCloud
 
 _MASS_MISMATCH = 1e-6
-_SAMPLED_ROWS = 128
+_SAMPLED_ROWS = 64
 
 
 Source = tuple[Tensor, Tensor | None, int, Tensor | None, Tensor | None]
@@ -186,8 +186,11 @@ def _centre_points(x: Tensor, y: Tensor, metric: int, rows: Side, cols: Side) ->
 def _range_of_points(x: Tensor, y: Tensor, metric: int) -> float:
     """Range of the cost over evenly spaced rows: it sets the scale of the annealing, nothing else."""
     picked = torch.linspace(0, x.shape[0] - 1, min(_SAMPLED_ROWS, x.shape[0]), device=x.device).long()
-    sample = _reference.cost_rows(x[picked], y.t(), metric, None, None)
-    return float(sample.max() - sample.min())
+    low, high = float("inf"), 0.0
+    for rows in x[picked].split(8):
+        sample = _reference.cost_rows(rows, y.t(), metric, None, None)
+        low, high = min(low, float(sample.min())), max(high, float(sample.max()))
+    return high - low
 
 
 def prepare(

@@ -15,7 +15,7 @@ from torch import Tensor
 
 MATRIX, SQEUCLIDEAN, EUCLIDEAN, CITYBLOCK = range(4)
 BLOCK = 8  # columns of a block in a sparse plan
-_CHUNK_ENTRIES = 1 << 22
+_CHUNK_ENTRIES = 1 << 19
 
 
 def cost_rows(

@@ -172,6 +172,8 @@ def _solve(
             start = reg * problem.b.log() - problem.cols.offset if small else torch.zeros_like(problem.b)
         solver = SinkhornNewton(evaluator, start, reg, tol, budget)
         status, history = _loop.run(solver.step, title=operation, callback=callback, progress=progress)
+        if status in ("stopped", "interrupted"):
+            status = solver.end(status)
         best = solver.best
         result = OTResult(
             operation=operation,

@@ -19,7 +19,7 @@ from ._evaluation import Evaluator
 from ._problem import Problem, Side
 
 
-@dataclass
+@dataclass(repr=False)
 class OTResult(SolveResult):
     """Solution of an entropic transport problem.
 
@@ -40,7 +40,8 @@ class OTResult(SolveResult):
     marginal_error : float
         ``(|P 1 - a|_1 + |P^T 1 - b|_1) / sum(a)``.
     status, converged, history : see ``SolveResult``
-        A record of ``history`` holds move, reg, error, alpha, lambda, density, cg, passes, seconds.
+        A record of ``history`` holds move, reg, error, alpha, lambda, density, cg, passes, seconds; while the solve
+        anneals, reg and error are those of the level.
     n_newton, n_passes, n_cg : int
         Newton steps, reads of all n x m entries, conjugate-gradient iterations.
     """
@@ -270,6 +271,13 @@ class OTResult(SolveResult):
             out = self.spread(products.t() * p.total_mass, other)
         out = out[:, 0] if vectors.dim() == 1 else out
         return self._guard(out.contiguous(), "apply()", given)
+
+    def __repr__(self) -> str:
+        n, m = self._f.shape[0], self._g.shape[0]
+        return (
+            f"OTResult({n} x {m}, reg={self.reg:g}, {self.status}, value={float(self._primal):.6g}, "
+            f"marginal_error={self.error:.2g}, n_passes={self.n_passes}, n_newton={self.n_newton}, n_cg={self.n_cg})"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the graph."""
