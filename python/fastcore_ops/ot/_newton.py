@@ -184,7 +184,11 @@ class SinkhornNewton:
 
     def _wants_newton(self, chi2: float) -> bool:
         """Newton where its model holds and Sinkhorn, at the pace just seen, would take longer."""
-        if not (self._newton_left() and math.isfinite(chi2)) or self._sinkhorn_steps < _FEW_STEPS:
+        if not (self._newton_left() and math.isfinite(chi2)):
+            return False
+        if self.budget.eager and chi2 <= _CHI2_GATE:
+            return True
+        if self._sinkhorn_steps < _FEW_STEPS:
             return False
         if chi2 > _CHI2_GATE:
             return self._sinkhorn_steps >= _MOST_SINKHORN_STEPS

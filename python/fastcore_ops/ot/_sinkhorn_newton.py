@@ -167,7 +167,7 @@ def _solve(
         evaluator = Evaluator(problem, backend, max_passes)
         start = _starting_potential(operation, problem, reg, init)
         anneal = eps_scaling and start is None and not small
-        budget = Budget(max_newton, max_passes, problem.cost_range, anneal, plain=small)
+        budget = Budget(max_newton, max_passes, problem.cost_range, anneal, plain=small, eager=method == "newton")
         if start is None:  # a small budget starts where Sinkhorn starts, at g = 0; else at the centred cost's own zero
             start = reg * problem.b.log() - problem.cols.offset if small else torch.zeros_like(problem.b)
         solver = SinkhornNewton(evaluator, start, reg, tol, budget)
