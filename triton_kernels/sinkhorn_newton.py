@@ -76,7 +76,8 @@ def row_lse_kernel(
 ):  # fmt: skip
     """Row log-sum-exps; and for the column sums the reference and weight = a / sum of each row."""
     rows = tl.program_id(0).to(tl.int64) * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)
-    inverse_reg = tl.cast(1.0 / reg, cost.dtype.element_ty)
+    # A float argument is a plain number in the interpreter, which a cast would send through float32.
+    inverse_reg = (1.0 / tl.full([1], reg, tl.float64)).to(cost.dtype.element_ty)
     best = tl.full([BLOCK_ROWS], float("-inf"), cost.dtype.element_ty)
     total = tl.zeros([BLOCK_ROWS], tl.float64)
     for start in range(0, m, BLOCK_COLS):
@@ -109,7 +110,7 @@ def column_partials_kernel(
     """Column sums of the plan over one group of rows."""
     cols = tl.program_id(0).to(tl.int64) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)
     group = tl.program_id(1).to(tl.int64)
-    inverse_reg = tl.cast(1.0 / reg, cost.dtype.element_ty)
+    inverse_reg = (1.0 / tl.full([1], reg, tl.float64)).to(cost.dtype.element_ty)  # see row_lse
     potential = tl.load(g + cols, mask=cols < m, other=0.0)
     total = tl.zeros([BLOCK_COLS], tl.float64)
     for start in range(0, group_rows, BLOCK_ROWS):

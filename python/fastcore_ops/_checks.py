@@ -30,6 +30,8 @@ def require_same_device(operation: str, name: str, tensor: torch.Tensor, referen
 
 def positive_float(operation: str, name: str, value: object) -> float:
     """Return ``value`` as a finite float above zero."""
+    if isinstance(value, torch.Tensor) and value.requires_grad:
+        reject(operation, f"`{name}` without a gradient", "a tensor that requires one", f"Pass `{name}.detach()`.")
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
