@@ -33,8 +33,8 @@ class Made:
 class NewtonStep:
     """Levenberg-Marquardt damping carried from step to step, in units of sqrt(chi2)."""
 
-    def __init__(self, b: Tensor, tol: float) -> None:
-        self._b, self._tol = b, tol
+    def __init__(self, b: Tensor) -> None:
+        self._b = b
         self._mu = 0.0
 
     def forget(self) -> None:
