@@ -40,7 +40,8 @@ GATE_ARCHS = "8.0 9.0"
 NO_FMAD_FOLDERS = {"optim", "ot"}
 
 ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DPy_LIMITED_API=0x030b0000"]
-WARN = ["-Wall", "-Wextra", "-Wno-unknown-pragmas"]
+WARN = ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi"]
+# -Wno-psabi: functions that take vectors are always inlined, so that their calling convention does not matter.
 # The three -f flags are most of -ffast-math's speed without its liberties; -ffp-contract=off makes
 # every ISA give the same bits. Whatever the build machine's CPU, the binary runs on any.
 OPTIMISE = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]

@@ -5,14 +5,18 @@
 #error "define FC_LOOP_FILE before including foreach_isa.h"
 #endif
 
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define FC_HAS_X86_LEVELS 1
+#include <immintrin.h>
+#endif
+
 #define FC_ISA isa_baseline
 #define FC_VECTOR_BYTES 16
 #include FC_LOOP_FILE
 #undef FC_VECTOR_BYTES
 #undef FC_ISA
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define FC_HAS_X86_LEVELS 1
+#ifdef FC_HAS_X86_LEVELS
 #pragma GCC push_options
 #pragma GCC target("arch=x86-64-v3")
 #define FC_ISA isa_v3

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__CUDACC__)
 #define FC_HD __host__ __device__ __forceinline__
@@ -20,8 +21,30 @@ FC_HD To bit_cast(From from) {
   return to;
 }
 
-template <class T>
-FC_HD T select(bool condition, T yes, T no) {
+// Formulas take a number or, in CPU loops, one of the compiler's vectors of numbers. element_of: the number's type;
+// bits_of: the integer (or vector of integers) of its width, to work on the bits.
+template <class V>
+struct Elements {
+  using type = std::remove_reference_t<decltype(V{}[0])>;
+  using bits = decltype(V{} < V{});
+};
+template <>
+struct Elements<double> {
+  using type = double;
+  using bits = uint64_t;
+};
+template <>
+struct Elements<float> {
+  using type = float;
+  using bits = uint32_t;
+};
+template <class V>
+using element_of = typename Elements<V>::type;
+template <class V>
+using bits_of = typename Elements<V>::bits;
+
+template <class Condition, class V>
+FC_HD V select(Condition condition, V yes, V no) {
   return condition ? yes : no;
 }
 

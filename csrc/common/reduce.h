@@ -22,4 +22,11 @@ FC_HD T tree_max(const T* lanes) {
   return best;
 }
 
+template <class T>
+FC_HD T tree_min(const T* lanes) {
+  T best = lanes[0];
+  for (int l = 1; l < kLanes; ++l) best = lanes[l] < best ? lanes[l] : best;
+  return best;
+}
+
 }  // namespace fc

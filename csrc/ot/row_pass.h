@@ -10,6 +10,7 @@ namespace fc::ot {
 // Rows of the plan are worked on four at a time, in tiles of columns that stay in the first-level cache.
 constexpr int64_t kRows = 4;
 constexpr int64_t kTile = 512;
+constexpr int64_t kGroup = 4 * kLanes;  // columns whose exponentials are added at once
 // A sparse plan is kept in blocks of eight columns: products with it are vector instructions, and on images and
 // densities, where neighbours are kept together, most of a block is used.
 constexpr int64_t kBlock = 8;
@@ -20,9 +21,14 @@ struct CostView {
   int64_t n, m, d;
 };
 
-// Scores of row i, columns [j0, j0 + count): g_j - C_ij and what its rounding lost.
 template <class T>
-using ScoreTile = void (*)(const CostView<T>&, const T* g_hi, const T* g_lo, int64_t i, int64_t j0, int64_t count, T* sum,
+struct Range {
+  T low, high;
+};
+
+// Scores of row i, columns [j0, j0 + count): g_j - C_ij and what its rounding lost. Returns their range.
+template <class T>
+using ScoreTile = Range<T> (*)(const CostView<T>&, const T* g_hi, const T* g_lo, int64_t i, int64_t j0, int64_t count, T* sum,
                            T* lost);
 
 template <class T>
@@ -37,6 +43,8 @@ struct RowPass {
 
   int64_t tiles() const { return (view.m + kTile - 1) / kTile; }
   int64_t padded() const { return tiles() * kTile; }
+  // What will be read after column j of row i.
+  const T* ahead(int64_t i, int64_t j) const { return view.y ? view.y + j % view.m : view.cost + i * view.m + j; }
 };
 
 // Scratch of one thread, for kRows rows: unnormalised entries, the factor that makes each tile absolute, and which

@@ -9,54 +9,69 @@ namespace fc::ot {
 // How a cost is given: as a matrix, or as points between which it is computed.
 enum Metric : int64_t { matrix = 0, sqeuclidean = 1, euclidean = 2, cityblock = 3 };
 
+// Here V is a number, or in the CPU loops a vector of them; T is the number.
+
 // Entry of the cost matrix after two-sided centring; the order of the subtractions keeps a common offset exact.
-template <class T>
-FC_HD T centred_cost(T cost, T row_shift, T col_shift) {
+template <class T, class V>
+FC_HD V centred_cost(V cost, T row_shift, V col_shift) {
   return (cost - row_shift) - col_shift;
 }
 
 // A distance between points is finish_distance(sum over coordinates of distance_term).
-template <int64_t metric, class T>
-FC_HD T distance_term(T x, T y) {
-  const T d = x - y;
-  if constexpr (metric == cityblock) return select(d < T(0), -d, d);
+template <int64_t metric, class T, class V>
+FC_HD V distance_term(T x, V y) {
+  const V d = x - y;
+  if constexpr (metric == cityblock) return select(d < V{}, -d, d);
   return d * d;
 }
 
-template <int64_t metric, class T>
-FC_HD T finish_distance(T sum) {
-  if constexpr (metric == euclidean) {
+template <class T>
+FC_HD T square_root(T x) {
 #if defined(__CUDA_ARCH__)
-    return sqrt(sum);
+  return sqrt(x);
 #else
-    if constexpr (sizeof(T) == 4) return __builtin_sqrtf(sum);
-    else return __builtin_sqrt(sum);
+  if constexpr (sizeof(T) == 4) return __builtin_sqrtf(x);
+  else return __builtin_sqrt(x);
 #endif
+}
+
+template <int64_t metric, class V>
+FC_HD V finish_distance(V sum) {
+  using T = element_of<V>;
+  if constexpr (metric != euclidean) return sum;
+  else if constexpr (sizeof(V) == sizeof(T)) return square_root(sum);
+  else {
+    for (int l = 0; l < int(sizeof(V) / sizeof(T)); ++l) sum[l] = square_root<T>(sum[l]);
+    return sum;
   }
-  return sum;
 }
 
 // g_j - C_ij as a rounded sum and what the rounding lost. In float64 the loss is not kept (0).
-template <class T>
+template <class V>
 struct Score {
-  T sum, lost;
+  V sum, lost;
 };
-
-FC_HD Score<double> score(double g_hi, double /*g_lo*/, double cost) { return {g_hi - cost, 0.0}; }
 
 // float32: g comes as g_hi + g_lo; the error of g_hi - cost by TwoSum (Knuth). This takes the attainable marginal
 // error from about 0.2 * 6e-8 * range / reg down to the rounding of the exponent itself.
-FC_HD Score<float> score(float g_hi, float g_lo, float cost) {
-  const float sum = g_hi - cost;
-  const float from_cost = sum - g_hi;
-  const float lost = (g_hi - (sum - from_cost)) - (cost + from_cost);
-  return {sum, select(sum == -Limits<float>::infinity, 0.0f, lost + g_lo)};
+// `forbidden`: the cost may be infinite.
+template <bool forbidden = true, class V>
+FC_HD Score<V> score(V g_hi, V g_lo, V cost) {
+  const V sum = g_hi - cost;
+  if constexpr (sizeof(element_of<V>) == 8) return {sum, V{}};
+  else {
+    const V from_cost = sum - g_hi;
+    const V lost = (g_hi - (sum - from_cost)) - (cost + from_cost);
+    return {sum, forbidden ? select(sum == -Limits<float>::infinity, V{}, lost + g_lo) : lost + g_lo};
+  }
 }
 
 // Exponent of an entry relative to its row: subtract the largest sum first, then add what was lost.
-FC_HD double exponent(double sum, double /*lost*/, double row_max, double inverse_reg) { return (sum - row_max) * inverse_reg; }
-
-FC_HD float exponent(float sum, float lost, float row_max, float inverse_reg) { return ((sum - row_max) + lost) * inverse_reg; }
+template <class T, class V>
+FC_HD V exponent(V sum, V lost, T row_max, T inverse_reg) {
+  if constexpr (sizeof(T) == 8) return (sum - row_max) * inverse_reg;
+  else return ((sum - row_max) + lost) * inverse_reg;
+}
 
 // Exponents below this are taken as zero: exp(-60) = 9e-27, exp(-42) = 6e-19 of the row's largest entry. A plan that is
 // stored to be scaled keeps what its type can hold: scaling may bring those entries back.
