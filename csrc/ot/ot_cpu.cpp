@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "../common/aligned.h"
 #include "../common/dtype_switch.h"
 #include "../common/isa.h"
 #include "../common/parallel.h"
@@ -47,7 +48,7 @@ struct CostArguments {
 template <class T>
 struct PreparedPass {
   RowPass<T> job;
-  std::vector<T> g_hi, g_lo;
+  AlignedVector<T> g_hi, g_lo;
 
   PreparedPass(const CostArguments& c, const double* g, const double* a, double reg, double* row_lse)
       : g_hi(c.m), g_lo(c.m) {
@@ -68,7 +69,7 @@ struct PreparedPass {
 // One thread's scratch, in one allocation per type.
 template <class T>
 struct OwnedScratch {
-  std::vector<T> values;
+  AlignedVector<T> values;
   std::vector<double> factor;
   std::vector<uint8_t> active;
   RowScratch<T> view;
@@ -105,7 +106,7 @@ void visit_rows(const RowPass<T>& job, const Visit& visit) {
 template <class T, class Emit>
 void evaluate(const RowPass<T>& job, double* col_sum, const Emit& emit) {
   const int64_t stride = job.padded(), blocks = row_blocks(job.view.n).count;
-  std::vector<double> partial(blocks * stride);
+  AlignedVector<double> partial(blocks * stride);
   const auto add = FC_PICK_ISA(add_rows<T>);
   visit_rows(job, [&](int64_t block, int64_t i, int64_t rows, const RowScratch<T>& scratch) {
     emit(block, i, rows, scratch);
@@ -169,6 +170,7 @@ std::tuple<Tensor, Tensor> ot_dense_build(Tensor cost, OptionalTensor y, int64_t
   switch_floating("ot_dense_build", cost, [&](auto zero) {
     using T = decltype(zero);
     check_tensor("ot_dense_build", "plan", plan, dtype_of<T>::value, {c.n, c.m});
+    prefer_huge_pages(data<T>(plan), size_t(c.n * c.m) * sizeof(T));
     PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, data<double>(row_lse));
     pass.job.cutoff = exponent_cutoff_of_storage<T>();
     const auto emit = FC_PICK_ISA(emit_dense<T>);
@@ -265,7 +267,7 @@ std::tuple<Tensor, Tensor> ot_plan_product(Tensor cost, OptionalTensor y, int64_
     using T = decltype(zero);
     const PreparedPass<T> pass(c, data<double>(g), data<double>(a), reg, row_lse.data());
     const int64_t stride = pass.job.padded(), tiles = pass.job.tiles(), blocks = row_blocks(c.n).count;
-    std::vector<double> partial(blocks * k_cols * stride);
+    AlignedVector<double> partial(blocks * k_cols * stride);
     const auto add = FC_PICK_ISA(add_rows<T>);
     const auto dot = FC_PICK_ISA(dot_row<T>);
     visit_rows(pass.job, [&](int64_t block, int64_t i, int64_t rows, const RowScratch<T>& scratch) {

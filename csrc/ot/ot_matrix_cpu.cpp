@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "../common/aligned.h"
 #include "../common/dtype_switch.h"
 #include "../common/isa.h"
 #include "../common/parallel.h"
@@ -19,7 +20,7 @@ namespace fc::ot {
 namespace {
 
 using OptionalTensor = std::optional<Tensor>;
-using Vector = std::vector<double>;
+using Vector = AlignedVector<double>;
 
 template <class T>
 StoredMatrix<T> view_matrix(const char* op, const OptionalTensor& indptr, const OptionalTensor& blocks, const Tensor& values,
@@ -39,11 +40,17 @@ StoredMatrix<T> view_matrix(const char* op, const OptionalTensor& indptr, const 
 // Cuts of the rows that depend on the work alone.
 Blocks cut_rows(int64_t n, double entries) { return cut_blocks(n, 16, entries < 3e4 ? 1 : entries < 3e5 ? 4 : 16, kRows); }
 
+constexpr double kWorthSharing = 1e5;  // entries read: below, waking other threads costs more than they save
+
+// Vectors of the linear systems are padded with zeros to whole lanes.
+int64_t pad_lanes(int64_t width) { return (width + kLanes - 1) / kLanes * kLanes; }
+
 // Runs add(begin, end, out) over the cuts and adds what they give, in their order.
 class RowSum {
  public:
   RowSum(Blocks cuts, int64_t width, double entries)
-      : width_(width), cuts_(cuts), worthwhile_(entries > 1e5), partial_(cuts.count > 1 ? cuts.count * width : 0) {}
+      : width_(width), stride_(pad_lanes(width)), cuts_(cuts), worthwhile_(entries > kWorthSharing),
+        partial_(cuts.count > 1 ? cuts.count * stride_ : 0) {}
 
   template <class Add>
   void operator()(double* total, const Add& add) {
@@ -53,26 +60,21 @@ class RowSum {
       return;
     }
     for_blocks(cuts_, [&](int64_t cut, int64_t begin, int64_t end) {
-      double* out = partial_.data() + cut * width_;
+      double* out = partial_.data() + cut * stride_;
       std::fill(out, out + width_, 0.0);
       add(begin, end, out);
     }, worthwhile_);
-    add_partials(partial_.data(), cuts_.count, width_, width_, total);
+    add_partials(partial_.data(), cuts_.count, stride_, width_, total);
   }
 
  private:
-  int64_t width_;
+  int64_t width_, stride_;
   Blocks cuts_;
   bool worthwhile_;
   Vector partial_;
 };
 
 double l1_norm(const Vector& x) { return FC_PICK_ISA(vector_norm)(x.data(), int64_t(x.size())); }
-
-double dot(const Vector& x, const Vector& y) { return FC_PICK_ISA(vector_dot)(x.data(), y.data(), int64_t(x.size())); }
-
-// Where a diagonal entry of the Laplacian is this small a share of its column, products are formed from differences.
-constexpr double kCancellation = 1e-6;
 
 // Newton's matrix diag(diagonal) - P^T diag(1/a) P for P = diag(u) K diag(v), without the blocks of P below
 // threshold * min(a_i, diagonal_j): the Laplacian of what is kept, plus a diagonal `extra` for what is not.
@@ -81,24 +83,24 @@ class NewtonMatrix {
   template <class T>
   NewtonMatrix(const StoredMatrix<T>& matrix, const double* u, const double* v, const double* a, const double* diagonal,
                double threshold)
-      : m_(matrix.m), width_(matrix.padded()), indptr_(matrix.n + 1), row_sum_(matrix.n), reference_(matrix.n),
-        extra_(matrix.padded(), 0.0), kept_sum_(matrix.padded()), preconditioner_(matrix.padded()) {
-    Vector scale(width_, 0.0), sums(2 * width_), bars(width_ / kBlock, Limits<double>::infinity);
+      : m_(matrix.m), width_(pad_lanes(matrix.m)), row_width_(matrix.padded()), indptr_(matrix.n + 1), row_sum_(matrix.n), reference_(matrix.n),
+        by_differences_(matrix.n, 0), column_term_(width_, 0.0), preconditioner_(width_, 0.0) {
+    Vector scale(width_, 0.0), sums(width_), bars(width_ / kBlock, Limits<double>::infinity);
     std::copy(v, v + m_, scale.begin());
     for (int64_t j = 0; j < m_; ++j) bars[j / kBlock] = std::min(bars[j / kBlock], threshold * diagonal[j]);
     const Blocks cuts = cut_rows(matrix.n, matrix.entries());
-    std::vector<std::vector<int32_t>> blocks(cuts.count);
-    std::vector<std::vector<float>> values(cuts.count);
+    std::vector<RawVector<int32_t>> blocks(cuts.count);
+    std::vector<RawVector<float>> values(cuts.count);
     const auto compress = FC_PICK_ISA(compress_row<T>);
-    RowSum sum(cuts, 2 * width_, matrix.entries());
+    RowSum sum(cuts, width_, matrix.entries());
     sum(sums.data(), [&](int64_t begin, int64_t end, double* out) {
-      const int64_t cut = begin / cuts.size, row_blocks = width_ / kBlock;
+      const int64_t cut = begin / cuts.size, row_blocks = row_width_ / kBlock;
       int64_t used = 0;
+      blocks[cut].resize((end - begin) * row_blocks);  // the pages that stay unused cost nothing
+      values[cut].resize((end - begin) * row_blocks * kBlock);
       for (int64_t i = begin; i < end; ++i) {
-        blocks[cut].resize(used + row_blocks);
-        values[cut].resize((used + row_blocks) * kBlock);
         const Compressed row = compress(matrix, i, u[i], scale.data(), threshold * a[i], bars.data(), blocks[cut].data() + used,
-                                        values[cut].data() + used * kBlock, out, out + width_);
+                                        values[cut].data() + used * kBlock, out);
         used += row.kept;
         indptr_[i + 1] = row.kept;
         row_sum_[i] = row.sum;
@@ -110,22 +112,21 @@ class NewtonMatrix {
     for (int64_t i = 0; i < matrix.n; ++i) indptr_[i + 1] += indptr_[i];
     blocks_.resize(indptr_[matrix.n]);
     values_.resize(indptr_[matrix.n] * kBlock);
-    for (int64_t cut = 0; cut < cuts.count; ++cut) {
-      const int64_t at = indptr_[cuts.begin(cut)];
-      std::copy(blocks[cut].begin(), blocks[cut].end(), blocks_.begin() + at);
-      std::copy(values[cut].begin(), values[cut].end(), values_.begin() + at * kBlock);
-    }
+    for_blocks(cuts, [&](int64_t cut, int64_t begin, int64_t) {
+      std::copy(blocks[cut].begin(), blocks[cut].end(), blocks_.begin() + indptr_[begin]);
+      std::copy(values[cut].begin(), values[cut].end(), values_.begin() + indptr_[begin] * kBlock);
+    }, matrix.entries() > kWorthSharing);
     cuts_ = cut_rows(matrix.n, double(values_.size()));
-    RowSum add = row_sum();
-    add(preconditioner_.data(),
-        [&](int64_t begin, int64_t end, double* out) { FC_PICK_ISA(add_diagonal)(rows(), begin, end, out); });
+    Vector columns(2 * width_);  // diagonal of the Laplacian; sums of the rows multiplied without differences
+    RowSum add(cuts_, 2 * width_, double(values_.size()));
+    add(columns.data(), [&](int64_t begin, int64_t end, double* out) {
+      FC_PICK_ISA(add_diagonal)(rows(), begin, end, by_differences_.data(), out, out + width_);
+    });
     for (int64_t j = 0; j < m_; ++j) {
       const double missing = diagonal[j] - sums[j];
-      kept_sum_[j] = sums[width_ + j];
-      extra_[j] = missing > 1e-13 * diagonal[j] ? missing : 0.0;  // below, it is rounding
-      const double own = std::max(preconditioner_[j] + extra_[j], 1e-14 * diagonal[j]);
-      by_differences_ |= own < kCancellation * diagonal[j];
-      preconditioner_[j] = 1.0 / own;
+      const double extra = missing > 1e-13 * diagonal[j] ? missing : 0.0;  // below, it is rounding
+      column_term_[j] = columns[width_ + j] + extra;
+      preconditioner_[j] = 1.0 / std::max(columns[j] + extra, 1e-14 * diagonal[j]);
     }
   }
 
@@ -133,26 +134,29 @@ class NewtonMatrix {
   const Vector& preconditioner() const { return preconditioner_; }
   RowSum row_sum() const { return RowSum(cuts_, width_, double(values_.size())); }
 
-  // out = (L + extra) v; vectors are padded to whole blocks. Subtracting P^T diag(1 / row sum) P v from col_sum * v is
-  // quicker, and exact enough unless P is nearly a permutation.
+  // What each column's own entry adds to out = (L + extra) v, and the rest of it.
+  const Vector& column_term() const { return column_term_; }
   void product(RowSum& sum, const Vector& v, Vector& out) const {
-    const auto multiply = by_differences_ ? FC_PICK_ISA(laplacian_product) : FC_PICK_ISA(gram_product);
+    const auto multiply = dense() ? FC_PICK_ISA(newton_rows_dense) : FC_PICK_ISA(newton_rows);
     const LaplacianRows view = rows();
     sum(out.data(), [&](int64_t begin, int64_t end, double* part) { multiply(view, v.data(), begin, end, part); });
-    for (int64_t j = 0; j < m_; ++j) out[j] += (by_differences_ ? extra_[j] : kept_sum_[j] + extra_[j]) * v[j];
   }
 
  private:
-  LaplacianRows rows() const { return {indptr_.data(), blocks_.data(), values_.data(), row_sum_.data(), reference_.data()}; }
+  LaplacianRows rows() const {
+    return {indptr_.data(),    blocks_.data(),         values_.data(), row_sum_.data(),
+            reference_.data(), by_differences_.data(), row_width_};
+  }
+  bool dense() const { return int64_t(values_.size()) == int64_t(row_sum_.size()) * row_width_; }
 
-  int64_t m_, width_;
+  int64_t m_, width_, row_width_;
   std::vector<int64_t> indptr_;
-  std::vector<int32_t> blocks_;
-  std::vector<float> values_;
+  RawVector<int32_t> blocks_;
+  RawVector<float> values_;
   Vector row_sum_;
   std::vector<int32_t> reference_;
-  Vector extra_, kept_sum_, preconditioner_;
-  bool by_differences_ = false;
+  std::vector<uint8_t> by_differences_;
+  Vector column_term_, preconditioner_;
   Blocks cuts_;
 };
 
@@ -161,27 +165,26 @@ class NewtonMatrix {
 std::pair<int64_t, double> conjugate_gradients(const NewtonMatrix& matrix, const double* rhs, int64_t m, double tol,
                                                int64_t max_iter, Vector& x) {
   const int64_t width = matrix.width();
-  Vector r(width, 0.0), z(width, 0.0), p(width, 0.0), q(width);
+  Vector r(width, 0.0), z(width), p(width, 0.0), q(width, 0.0);
   std::copy(rhs, rhs + m, r.begin());
   RowSum sum = matrix.row_sum();
-  const Vector& inverse = matrix.preconditioner();
-  const double size = l1_norm(r);
-  double residual = size > 0 ? 1.0 : 0.0, rho_before = 0;
+  const double* inverse = matrix.preconditioner().data();
+  const auto curvature_of = FC_PICK_ISA(cg_curvature);
+  const auto advance = FC_PICK_ISA(cg_advance);
+  const auto turn = FC_PICK_ISA(cg_turn);
+  Residual now = advance(0.0, p.data(), q.data(), inverse, x.data(), r.data(), z.data(), width);
+  const double size = now.norm;
+  double residual = size > 0 ? 1.0 : 0.0, beta = 0;
   int64_t iteration = 0;
   while (iteration < max_iter && residual > tol) {
-    for (int64_t j = 0; j < m; ++j) z[j] = r[j] * inverse[j];
-    const double rho = dot(r, z), beta = iteration ? rho / rho_before : 0.0;
-    for (int64_t j = 0; j < m; ++j) p[j] = z[j] + beta * p[j];
+    turn(beta, z.data(), p.data(), width);
     matrix.product(sum, p, q);
-    const double curvature = dot(p, q);
+    const double curvature = curvature_of(matrix.column_term().data(), p.data(), q.data(), width);
     if (!(curvature > 0)) break;  // rounding has used the matrix up
-    const double alpha = rho / curvature;
-    for (int64_t j = 0; j < m; ++j) {
-      x[j] += alpha * p[j];
-      r[j] -= alpha * q[j];
-    }
-    rho_before = rho;
-    residual = l1_norm(r) / size;
+    const double rho = now.rho;
+    now = advance(rho / curvature, p.data(), q.data(), inverse, x.data(), r.data(), z.data(), width);
+    beta = now.rho / rho;
+    residual = now.norm / size;
     ++iteration;
   }
   return {iteration, residual};

@@ -25,14 +25,23 @@ using ScaleRows = void (*)(const StoredMatrix<T>&, const double* a, const double
 
 // Rows of Newton's matrix in blocks: S = diag(column sums) - P^T diag(1 / row sums) P is a graph Laplacian. Entries in
 // float32 cost no digits that matter: with sums of the rounded entries constants stay in the null space, and every weight
-// is right to 6e-8. Formed from differences, sum_i P_ij (v_j - mean_i(v)) with the mean relative to the row's largest
-// entry, its product does not cancel even where P is a permutation but for 1e-12.
+// is right to 6e-8. Its product with v is taken row by row. Subtracting P_ij <P_i, v> / row sum from P_ij v_j is quick, and
+// exact enough unless one entry is nearly the whole row; there it is formed from differences, P_ij (v_j - mean) with the
+// mean relative to the largest entry, and does not cancel even where P is a permutation but for 1e-12.
+constexpr double kCancellation = 1e-6;  // share of a row beside its largest entry
 struct LaplacianRows {
   const int64_t* indptr;
   const int32_t* blocks;
   const float* values;
   const double* row_sum;
   const int32_t* reference;  // column of the row's largest entry
+  const uint8_t* by_differences;
+  int64_t width;  // columns, padded to whole blocks
+};
+
+// Of conjugate gradients: |r|_1 and <r, z>.
+struct Residual {
+  double norm, rho;
 };
 
 // What compressing one row of P = diag(u) K diag(v) found: blocks kept, their sum, and the largest entry's column.
