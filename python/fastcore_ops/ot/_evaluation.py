@@ -14,6 +14,7 @@ from ._problem import Problem
 
 DENSITY_SWITCH = 0.6  # a sparse plan fuller than this is read more slowly than the dense one
 _MOST_ENTRIES = 25_000_000  # of a sparse plan between points; a cost matrix takes more than that anyway
+_SAMPLE = 16  # one row in so many tells how dense a plan will be
 _TINY_COLUMN = 1e-9
 _LIMIT_SPARSE = 14.0  # |log v|
 _LIMIT_DENSE = {torch.float64: 300.0, torch.float32: 20.0}
@@ -149,6 +150,20 @@ class Evaluator:
         row_lse, c, indptr, blocks, values = self._sparse(*p.source, g, p.a, p.b, reg, threshold, self._max_entries)
         at = Evaluation(g, reg, row_lse, c, self._error(c))
         return at, StoredPlan(self, at, (indptr, blocks, values)) if values.numel() else None
+
+    def sample_fits(self, g: Tensor, reg: float, threshold: float) -> bool:
+        """Whether a sparse plan is likely to fit, from one row in sixteen."""
+        if self.n < 4 * _SAMPLE:
+            return True
+        p = self.problem
+        cost, y, metric, row_shift, col_shift = p.source
+        rows = cost[::_SAMPLE].contiguous()
+        row_shift = None if row_shift is None else row_shift[::_SAMPLE].contiguous()
+        a = p.a[::_SAMPLE].contiguous()
+        self.passes += a.numel() / self.n
+        most = self._max_entries * a.numel() // self.n
+        *_, values = self._sparse(rows, y, metric, row_shift, col_shift, g, a, p.b, reg, threshold, most)
+        return values.numel() > 0
 
     def dense(self, g: Tensor, reg: float) -> tuple[Evaluation, StoredPlan]:
         """Evaluation pass that keeps the whole plan, in a buffer that the next call overwrites."""

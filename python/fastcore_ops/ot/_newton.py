@@ -118,7 +118,10 @@ class SinkhornNewton:
             return evaluator.plain(g, reg), None, None
         fine = keep_threshold(self._goal, evaluator.n, evaluator.m)
         at = None
-        if budget.worth_sparse(reg, fine, evaluator.problem.is_points):
+        tried = budget.worth_sparse(reg, fine, evaluator.problem.is_points)
+        if tried and not budget.fitted_before and not evaluator.sample_fits(g, reg, fine):
+            budget.note_density(reg, False)
+        elif tried:
             at, stored = evaluator.sparse(g, reg, fine)
             budget.note_density(reg, stored is not None)
             if stored is not None:

@@ -55,6 +55,7 @@ class Budget:
     anneal: bool = True
     plain: bool = False  # column updates by evaluations alone, until Newton is sure to help
     eager: bool = False  # Newton wherever its model holds, whatever Sinkhorn's pace
+    fitted_before: bool = False  # a sparse plan did: at a smaller reg it will again
     _too_dense_above: float = math.inf
     _coarse_floor: float = 0.0
     _errors: list[float] = field(default_factory=list)
@@ -78,6 +79,7 @@ class Budget:
 
     def note_density(self, reg: float, fitted: bool) -> None:
         """Remember at which reg a sparse plan did not fit."""
+        self.fitted_before = fitted
         if not fitted:
             self._too_dense_above = min(self._too_dense_above, reg)
 
