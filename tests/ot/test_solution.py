@@ -177,14 +177,15 @@ def test_sinkhorn_newton_on_cuda(points, dtype):
     """The whole solver on CUDA tensors finds what it finds on the CPU."""
     x, y, a, b = (t.to(dtype) for t in far_clouds(300, 200, 3))
     cost = (x[:, None] - y).square().sum(2)
+    tol = 1e-7 if dtype == torch.float64 else 1e-6  # rounding alone makes about 3e-7 in float32
 
     def solve(device):
         source = fo.ot.PointCloud(x.to(device), y.to(device)) if points else cost.to(device)
-        return quiet(fo.sinkhorn_newton, source, a.double().to(device), b.double().to(device), reg=0.01, tol=1e-7)
+        return quiet(fo.sinkhorn_newton, source, a.double().to(device), b.double().to(device), reg=0.01, tol=tol)
 
     here, there = solve("cpu"), solve("cuda")
     assert there.f.device.type == there.plan().device.type == "cuda"
-    assert there.marginal_error <= 1e-7 or there.status == here.status == "precision_limit"
+    assert there.converged and here.converged and there.marginal_error <= tol
     bound = 1e-5 if dtype == torch.float64 else 2e-3
     torch.testing.assert_close(there.plan().cpu(), here.plan(), rtol=bound, atol=bound * float(here.plan().max()))
     torch.testing.assert_close(there.value.cpu(), here.value, rtol=bound, atol=0)
