@@ -80,13 +80,9 @@ def timed(name: str, solve: Callable[[], fo.ot.OTResult]) -> fo.ot.OTResult:
     return result
 
 
-there = timed(
+solved = timed(
     "Sinkhorn-Newton",
     lambda: fo.sinkhorn_newton(fo.ot.PointCloud(x, y), reg=reg, tol=tol, progress=True),
-)
-back = timed(
-    "  and back, warm",
-    lambda: fo.sinkhorn_newton(fo.ot.PointCloud(y, x), reg=reg, tol=10 * tol, init=(there.g, there.f)),
 )
 
 # %%
@@ -150,15 +146,16 @@ except ImportError:
 # Recolor the full images
 # -----------------------
 # ``transport_map`` sends any color, one that the solver has seen or not, to the mean of the colors that
-# the plan pairs it with. Equal pixels have equal images, so each color is mapped once.
+# the plan pairs it with; ``reverse=True`` goes the other way with the same plan. Equal pixels have equal
+# images, so each color is mapped once.
 #
 # The sky is split between two colors of the target, and the split would show the blocks of the JPEG file.
 # A guided filter (He, Sun, Tang 2013) of the *change* of color, with the photograph as its guide, makes
 # the change smooth where the photograph is smooth, and keeps its edges.
-def recolor(image: np.ndarray, result: fo.ot.OTResult) -> np.ndarray:
+def recolor(image: np.ndarray, move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Barycentric map of every pixel."""
     colors, inverse = np.unique(image.reshape(-1, 3), axis=0, return_inverse=True)
-    moved = fo.ot.transport_map(result)(colors)
+    moved = move(colors)
     change = moved[inverse.ravel()].reshape(image.shape) - image
     return np.clip(image + guided_filter(change, image), 0.0, 1.0)
 
@@ -182,7 +179,8 @@ def guided_filter(values: np.ndarray, guide: np.ndarray, radius: int = 20, eps: 
 
 
 begun = time.perf_counter()
-china_recolored, flower_recolored = recolor(china, there), recolor(flower, back)
+china_recolored = recolor(china, fo.ot.transport_map(solved))
+flower_recolored = recolor(flower, fo.ot.transport_map(solved, reverse=True))
 seconds = time.perf_counter() - begun
 print(f"\nRecolored {(china.size + flower.size) // 3} pixels in {seconds:.1f} s\n")
 

@@ -131,6 +131,14 @@ def test_transport_map_is_the_barycentric_projection():
     assert isinstance(move(x.numpy()), np.ndarray)
 
 
+@pytest.mark.parametrize("more_columns", [True, False])
+def test_transport_map_reversed(more_columns):
+    x, y, a, b = far_clouds(40, 31) if more_columns else far_clouds(31, 40)
+    result = fo.sinkhorn_newton(fo.ot.PointCloud(x, y), a, b, reg=0.05, tol=1e-12)
+    back = (result.plan().t() @ x) / b[:, None]
+    torch.testing.assert_close(fo.ot.transport_map(result, reverse=True)(y), back, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("where", ["a", "b"])
 def test_transport_map_ignores_points_without_mass(where):
     x, y, a, b = far_clouds()

@@ -14,13 +14,15 @@ from ._envelope import NoGradientYet
 from ._transport_result import OTResult
 
 
-def transport_map(result: OTResult) -> Callable[[Any], Any]:
+def transport_map(result: OTResult, *, reverse: bool = False) -> Callable[[Any], Any]:
     """Return the map ``T(x) = sum_j w_j(x) y_j`` with ``w_j`` proportional to ``b_j exp((g_j - c(x, y_j)) / reg)``.
 
     Parameters
     ----------
     result : OTResult
         Solved between points (``PointCloud``).
+    reverse : bool, default False
+        Map from the side of y to the side of x instead, with the same plan.
 
     Returns
     -------
@@ -54,28 +56,29 @@ def transport_map(result: OTResult) -> Callable[[Any], Any]:
             "Pass points as the cost.",
             TypeError,
         )
-    _, y, _, b = (tensor.detach() for tensor in problem.inputs)
+    side = 0 if reverse else 1
+    there, mass = problem.inputs[side].detach(), problem.inputs[side + 2].detach()
     metric, reg = problem.source[2], result.reg
-    g = result.detached_potentials()[1]
-    massive = b > 0
-    targets = y[massive].double()
+    potential = result.detached_potentials()[side]
+    massive = mass > 0
+    targets = there[massive].double()
     middle = targets.mean(0)
-    centred = (targets - middle).to(y.dtype)
-    absolute = g[massive] + reg * (b[massive] / b.sum()).log()
+    centred = (targets - middle).to(there.dtype)
+    absolute = potential[massive] + reg * (mass[massive] / mass.sum()).log()
 
     def move(x_new: Any) -> Any:
         """Images of new points."""
         points = to_tensor("transport_map", "x_new", x_new)
         require_real("transport_map", "x_new", points)
-        if points.dim() != 2 or points.shape[1] != y.shape[1]:
-            reject("transport_map", f"`x_new` of shape (k, {y.shape[1]})", tuple(points.shape))
+        if points.dim() != 2 or points.shape[1] != there.shape[1]:
+            reject("transport_map", f"`x_new` of shape (k, {there.shape[1]})", tuple(points.shape))
         if not bool(points.detach().isfinite().all()):
             reject("transport_map", "`x_new` to be finite", "NaN or infinity")
         if points.shape[0] == 0:
             return x_new
-        product = _backend.pick("ot_plan_product", y.device, result.backend)
-        moved = (points.detach().to(y.device).double() - middle).to(y.dtype).contiguous()
-        ones = torch.ones(points.shape[0], dtype=torch.float64, device=y.device)
+        product = _backend.pick("ot_plan_product", there.device, result.backend)
+        moved = (points.detach().to(there.device).double() - middle).to(there.dtype).contiguous()
+        ones = torch.ones(points.shape[0], dtype=torch.float64, device=there.device)
         source = (moved, centred.t().contiguous(), metric, None, None)
         coordinates = targets.t().contiguous()
         images = product(*source, absolute, ones, reg, coordinates, ones.new_zeros(0, points.shape[0]))[0].t()
