@@ -20,6 +20,7 @@ from .._loop import Record
 from ._evaluation import Evaluation, Evaluator, Scaled, StoredPlan
 from ._newton_step import SEARCH_TRIALS, SUFFICIENT, NewtonStep
 from ._schedule import Budget, descent, keep_threshold, schedule
+from ._watch import Watch
 
 _CHI2_GATE = 0.5  # above: the quadratic model is worthless, take Sinkhorn steps
 _MOST_SINKHORN_STEPS = 50  # per stored plan, then Newton is tried all the same
@@ -27,9 +28,7 @@ _FEW_STEPS, _CHUNK = 2, 20
 _NEWTON_READS = 12  # reads of the stored plan that the rest of a solve takes by Newton, roughly
 _LEVEL_TOL = 0.05
 _GOAL_SHARE = 0.3  # of tol, on a stored plan: what the last evaluation may add
-_STALLED_EVALUATIONS = 4
-_STALLED_PASSES = 400
-_STUCK_PASSES, _STUCK_ABOVE, _MOST_REHEATS, _CAREFUL_TOL = 40, 1e-4, 3, 1e-3
+_STUCK_ABOVE, _MOST_REHEATS, _CAREFUL_TOL = 1e-4, 3, 1e-3
 _LEAPS = 3
 _CAREFUL_BELOW = 2e-4  # of the range
 
@@ -50,20 +49,17 @@ class SinkhornNewton:
     def __init__(self, evaluator: Evaluator, g: Tensor, reg: float, tol: float, budget: Budget) -> None:
         self.evaluator, self.tol, self.budget = evaluator, tol, budget
         self.levels = schedule(evaluator.problem.cost_range, reg) if budget.anneal else [reg]
-        self.level, self._reheats, self._entered = 0, 0, 0.0
+        self.level, self._reheats = 0, 0
         self._level_tol = _CAREFUL_TOL if reg < _CAREFUL_BELOW * evaluator.problem.cost_range else _LEVEL_TOL
         self.n_newton = self.n_cg = 0
         self._started = time.perf_counter()
-        self._floor = evaluator.problem.precision_floor(reg)
+        self._watch = Watch(evaluator.problem.precision_floor(reg))
         self._before: tuple[float, Tensor] | None = None  # (reg, g) at the end of the level before
         self._newton = NewtonStep(evaluator.problem.b)
         self.stored: StoredPlan | None = None
         self.coarse: StoredPlan | None = None
         self._sinkhorn_steps = 0  # on the stored plan
         self._leaps = _LEAPS  # steps out of a stored plan's reach that are still taken on trust
-        self._best_evaluations: list[float] = []  # least error so far after each evaluation of the last level
-        self._progress = (0.0, math.inf)  # (passes, error) when the error last fell by a thousandth
-        self._halved, self._halved_at = math.inf, 0.0  # error when it last halved, and the passes then
         self.best: Evaluation = self._evaluate(g)
 
     # Where we are --------------------------------------------------------------------------------------------------
@@ -136,9 +132,9 @@ class SinkhornNewton:
         return evaluator.plain(g, reg) if at is None else at, None, None
 
     def _note(self, at: Evaluation) -> None:
-        if not self._best_evaluations or at.error < self.best.error:
+        if not self._watch.evaluations or at.error < self.best.error:
             self.best = at
-        self._best_evaluations.append(self.best.error)
+        self._watch.evaluations.append(self.best.error)
 
     def _potential(self) -> Tensor:
         return self.stored.potential(self.point) if self.stored is not None else self.at.g
@@ -155,9 +151,8 @@ class SinkhornNewton:
         self._enter(guess)
 
     def _enter(self, g: Tensor) -> None:
-        self._entered = self._halved_at = self.evaluator.passes
+        self._watch.new_level(self.evaluator.passes)
         self._leaps = _LEAPS
-        self._halved = math.inf
         self._newton.forget()
         self.budget.new_level()
         self._evaluate(g)
@@ -168,7 +163,7 @@ class SinkhornNewton:
             return False
         if self.error < _STUCK_ABOVE or self.evaluator.passes > 0.5 * self.budget.max_passes:
             return False
-        return self.evaluator.passes - max(self._entered, self._halved_at) > _STUCK_PASSES
+        return self._watch.stuck(self.evaluator.passes)
 
     def _reheat(self) -> None:
         """Go back to a larger reg, further each time, and come down again with more care."""
@@ -348,20 +343,11 @@ class SinkhornNewton:
             return "converged"
         if self.passes >= self.budget.max_passes or (self.stored is not None and self.stored.affordable_steps() < 1):
             return "max_passes"
-        if self.error < 0.5 * self._halved:
-            self._halved, self._halved_at, self._leaps = self.error, self.evaluator.passes, _LEAPS
+        if self._watch.halved(self.evaluator.passes, self.error):
+            self._leaps = _LEAPS
         if not self._last_level:
             return None
-        least = min(self.error, self.best.error)
-        if least < 0.999 * self._progress[1]:
-            self._progress = (self.evaluator.passes, least)
-        seen = self._best_evaluations
-        if self.best.error < 100 * self._floor and self._halved_at + _STALLED_PASSES / 20 < self.evaluator.passes:
-            if len(seen) > _STALLED_EVALUATIONS and seen[-1] > 0.5 * seen[-1 - _STALLED_EVALUATIONS]:
-                return "precision_limit"
-        if self.evaluator.passes - self._progress[0] > _STALLED_PASSES:
-            return "precision_limit" if self.best.error < 100 * self._floor else "infeasible_or_stalled"
-        return None
+        return self._watch.verdict(self.evaluator.passes, self.error, self.best.error)
 
     def _record(self, move: str, detail: dict[str, Any]) -> Record:
         return {
