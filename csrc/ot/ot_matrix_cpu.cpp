@@ -40,7 +40,7 @@ StoredMatrix<T> view_matrix(const char* op, const OptionalTensor& indptr, const 
 // Cuts of the rows that depend on the work alone.
 Blocks cut_rows(int64_t n, double entries) { return cut_blocks(n, 16, entries < 3e4 ? 1 : entries < 3e5 ? 4 : 16, kRows); }
 
-constexpr double kWorthSharing = 1e5;  // entries read: below, waking other threads costs more than they save
+constexpr double kWorthSharing = 6e4;  // entries read: below, waking other threads costs more than they save
 
 // Vectors of the linear systems are padded with zeros to whole lanes.
 int64_t pad_lanes(int64_t width) { return (width + kLanes - 1) / kLanes * kLanes; }
