@@ -26,7 +26,7 @@ FC_HD To bit_cast(From from) {
 template <class V>
 struct Elements {
   using type = std::remove_reference_t<decltype(V{}[0])>;
-  using bits = decltype(V{} < V{});
+  typedef std::conditional_t<sizeof(type) == 8, uint64_t, uint32_t> bits __attribute__((vector_size(sizeof(V))));
 };
 template <>
 struct Elements<double> {

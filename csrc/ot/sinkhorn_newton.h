@@ -25,25 +25,10 @@ FC_HD V distance_term(T x, V y) {
   return d * d;
 }
 
-template <class T>
-FC_HD T square_root(T x) {
-#if defined(__CUDA_ARCH__)
-  return sqrt(x);
-#else
-  if constexpr (sizeof(T) == 4) return __builtin_sqrtf(x);
-  else return __builtin_sqrt(x);
-#endif
-}
-
 template <int64_t metric, class V>
 FC_HD V finish_distance(V sum) {
-  using T = element_of<V>;
-  if constexpr (metric != euclidean) return sum;
-  else if constexpr (sizeof(V) == sizeof(T)) return square_root(sum);
-  else {
-    for (int l = 0; l < int(sizeof(V) / sizeof(T)); ++l) sum[l] = square_root<T>(sum[l]);
-    return sum;
-  }
+  if constexpr (metric == euclidean) return square_root(sum);
+  else return sum;
 }
 
 // g_j - C_ij as a rounded sum and what the rounding lost. In float64 the loss is not kept (0).

@@ -13,7 +13,7 @@ ELSEWHERE = {"cpu_isa", "vector_exp", "vector_log"}  # tests/common
 
 
 def test_every_registered_operator_has_a_case():
-    assert {op for case in CASES for op in case.ops} == set(_backend.registered())
+    assert {op for case in CASES for op in case.ops} == set(_backend.registered()) - ELSEWHERE
 
 
 def test_every_schema_has_a_case():

@@ -59,7 +59,7 @@ class StoredPlan:
 
     def potential(self, point: Scaled) -> Tensor:
         """Potential g of a point."""
-        return self.at.g + self.at.reg * point.v.log()
+        return self.at.g + self.at.reg * self.evaluator.log(point.v)
 
     def start(self) -> Scaled:
         """The evaluation itself."""
@@ -86,7 +86,7 @@ class StoredPlan:
         if self._matrix[0] is not None or self._matrix[2].dtype != torch.float64:
             return None
         at = self.at
-        return Evaluation(self.potential(point), at.reg, at.row_lse - point.u.log(), point.c, point.error)
+        return Evaluation(self.potential(point), at.reg, at.row_lse - self.evaluator.log(point.u), point.c, point.error)
 
     def serves(self) -> bool:
         """Whether every column can be raised from here by scaling."""
@@ -127,6 +127,8 @@ class Evaluator:
         self._product = _backend.pick("ot_plan_product", device, backend)
         self.cg = _backend.pick("ot_cg", device, backend)
         self.sinkhorn_steps = _backend.pick("sinkhorn_steps", device, backend)
+        # torch wakes every thread for a few hundred logarithms, and on a busy machine waits for them.
+        self.exp, self.log = (_backend.pick(name, device, backend) for name in ("vector_exp", "vector_log"))
         self.n, self.m = problem.a.numel(), problem.b.numel()
         entries = self.n * self.m
         self._max_entries = int(DENSITY_SWITCH * entries)
@@ -190,12 +192,12 @@ class Evaluator:
     def column_update(self, at: Evaluation) -> Tensor:
         """Sinkhorn's update of g; where a column has all but vanished its sum is taken in the log domain."""
         b = self.problem.b
-        log_c = at.c.log()
+        log_c = self.log(at.c)
         vanished = self.vanished(at.c)
         if bool(vanished.any()):
             picked = vanished.nonzero().squeeze(1)
             log_c[picked] = self._log_columns(at, picked)
-        step = at.reg * (b.log() - log_c)
+        step = at.reg * (self.log(b) - log_c)
         return at.g + torch.where(step.isfinite(), step, torch.zeros_like(step))
 
     def vanished(self, c: Tensor, share: float = _TINY_COLUMN) -> Tensor:

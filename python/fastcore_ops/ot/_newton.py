@@ -55,7 +55,7 @@ class SinkhornNewton:
         self._started = time.perf_counter()
         self._watch = Watch(evaluator.problem.precision_floor(reg))
         self._before: tuple[float, Tensor] | None = None  # (reg, g) at the end of the level before
-        self._newton = NewtonStep(evaluator.problem.b)
+        self._newton = NewtonStep(evaluator)
         self.stored: StoredPlan | None = None
         self.coarse: StoredPlan | None = None
         self._sinkhorn_steps = 0  # on the stored plan

@@ -33,8 +33,8 @@ class Made:
 class NewtonStep:
     """Levenberg-Marquardt damping carried from step to step, in units of sqrt(chi2)."""
 
-    def __init__(self, b: Tensor) -> None:
-        self._b = b
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._b, self._exp, self._log = evaluator.problem.b, evaluator.exp, evaluator.log
         self._mu = 0.0
 
     def forget(self) -> None:
@@ -43,7 +43,7 @@ class NewtonStep:
 
     def _log_residual(self, c: Tensor) -> Tensor:
         """C (log(b / c) - kappa), summing to zero: equal to b - c to first order, and exact for decoupled columns."""
-        log_ratio = (self._b / c).log()
+        log_ratio = self._log(self._b / c)
         return c * (log_ratio - torch.dot(c, log_ratio) / c.sum())
 
     def _cg_tol(self, error: float, goal: float) -> float:
@@ -104,7 +104,7 @@ class NewtonStep:
             return Made()
         alpha = 1.0
         for _ in range(min(SEARCH_TRIALS, stored.affordable_steps())):
-            v = point.v * (alpha * direction).exp()
+            v = point.v * self._exp(alpha * direction)
             if not stored.inside(v):
                 # Follow a sound step out of the plan's reach; a wild one is shortened first.
                 if alpha * float(direction.abs().max()) <= 2 * stored.limit:

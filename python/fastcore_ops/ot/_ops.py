@@ -18,6 +18,8 @@ for _name, _torch_truth, _backends in (
     ("ot_plan_product", _reference.plan_product, ("cpp",)),
     ("ot_cg", _reference.cg, ("cpp",)),
     ("sinkhorn_steps", _reference.sinkhorn_steps, ("cpp",)),
+    ("vector_exp", torch.exp, ("cpp",)),
+    ("vector_log", torch.log, ("cpp",)),
 ):
     _backend.register(_name, _torch_truth, _backends)
 

@@ -79,7 +79,7 @@ class OTResult(SolveResult):
     def _potentials(self) -> tuple[Tensor, Tensor]:
         """KL potentials in the user's orientation, gauge <b, g> = 0."""
         p, reg = self.problem, self.reg
-        g = self.centred_g - reg * p.b.log() + p.cols.offset
+        g = self.centred_g - reg * self.evaluator.log(p.b) + p.cols.offset
         f = -reg * self.row_lse + p.rows.offset
         f, g = self._beyond_mass(f, g)
         if p.transposed:
@@ -120,7 +120,7 @@ class OTResult(SolveResult):
     def _values(self) -> tuple[Tensor, Tensor]:
         """Dual and primal value, from the centred problem. With unit mass W = <a, f> + <c, g>, c the column sums of P."""
         p, reg, s = self.problem, self.reg, self.problem.total_mass
-        f, g = -reg * self.row_lse, self.centred_g - reg * p.b.log()
+        f, g = -reg * self.row_lse, self.centred_g - reg * self.evaluator.log(p.b)
         offsets = torch.dot(p.a, p.rows.offset)
         dual = torch.dot(p.a, f) + torch.dot(p.b, g) + offsets + torch.dot(p.b, p.cols.offset)
         primal = torch.dot(p.a, f) + torch.dot(self.col_sum, g) + offsets + torch.dot(self.col_sum, p.cols.offset)
