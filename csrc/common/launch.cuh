@@ -71,13 +71,68 @@ inline cudaStream_t current_stream([[maybe_unused]] const torch::stable::Tensor&
 #endif
 }
 
+// How much shared memory a block may have on the tensor's device: 227 KB on the H100 and here, 99 KB on the smallest.
+inline size_t shared_bytes_per_block([[maybe_unused]] const torch::stable::Tensor& t) {
+#ifdef __CUDACC__
+  int bytes = 0;
+  STD_CUDA_CHECK(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, t.get_device_index()));
+  return size_t(bytes);
+#else
+  return size_t(227) << 10;
+#endif
+}
+
+// Copies 4, 8 or 16 aligned bytes from global to shared memory while the thread goes on; zeros, and nothing is read,
+// where `wanted` is false. Until a barrier only the thread that copied may read them. (The twin copies at once: it cannot
+// show that a wait is missing.)
+template <int bytes>
+__device__ inline void copy_behind(void* shared, const void* global, bool wanted) {
+#ifdef __CUDACC__
+  const unsigned to = static_cast<unsigned>(__cvta_generic_to_shared(shared)), size = wanted ? bytes : 0;
+  if constexpr (bytes == 16)
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(size) : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(global), "n"(bytes), "r"(size) : "memory");
+#else
+  struct alignas(bytes) Bytes { char b[bytes]; };
+  *static_cast<Bytes*>(shared) = wanted ? *static_cast<const Bytes*>(global) : Bytes{};
+#endif
+}
+
+// Makes one group of the copies begun since the last call, were it none.
+__device__ inline void close_copies() {
+#ifdef __CUDACC__
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Returns when all groups but the last `pending` are there.
+template <int pending>
+__device__ inline void wait_for_copies() {
+#ifdef __CUDACC__
+  asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+#endif
+}
+
+// Makes the compiler forget where a number or pointer came from. What it would derive from it ahead of a long loop, and
+// keep in registers that are not there, it then derives where it is used.
+template <class T>
+__device__ inline void forget_origin(T& x) {
+#ifdef __CUDACC__
+  if constexpr (sizeof(T) == 8) asm volatile("" : "+l"(x));
+  else asm volatile("" : "+r"(x));
+#else
+  (void)x;
+#endif
+}
+
 // kernel<<<grid, block, shared_bytes, stream>>>(args...), checked. Arguments are converted to
 // the kernel's parameter types; a kernel template needs its arguments written out.
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
             cudaStream_t stream, Args&&... args) {
 #ifdef __CUDACC__
-  if (shared_bytes > size_t(48) << 10)  // beyond 48 KB a kernel has to ask
+  if (shared_bytes > size_t(32) << 10)  // beyond 48 KB, with its static variables, a kernel has to ask
     STD_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                         static_cast<int>(shared_bytes)));
   cudaLaunchConfig_t config{};

@@ -9,6 +9,7 @@ from . import row_pass_checks as checks
 from . import twin
 
 pytestmark = pytest.mark.cuda_on_cpu
+EDGES = ["forbidden", "zero_mass", "small_reg", "large_scores", "cutoff", "misaligned", "bad_arguments"]
 
 
 @pytest.fixture(scope="module")
@@ -24,22 +25,48 @@ def op(plain, request):
 
 
 def test_row_pass_matches_float64(op):
-    # one warp a row up to 256 columns, a block beyond; more than one group of rows from 17
+    # a warp a row up to 256 columns, a block beyond
     checks.check_shapes(op, [(1, 1), (1, 257), (40, 1), (17, 256), (70, 300)])
+
+
+def test_row_pass_widths(op):
+    checks.check_widths(op, checks.WIDTHS + checks.LONG_WIDTHS, 5)
+
+
+def test_row_pass_groups(plain):
+    # at least 3 batches for each of 264 groups, or 2112 of them where a row is a warp's
+    plain.configure("random")
+    checks.check_groups(
+        plain.ops.ot_row_pass, [(8 * 2112 + 5, 3), (6 * 528 + 3, 300), (6 * 264 + 1, 1030), (795, 2050)]
+    )
+    plain.configure()
+
+
+def test_row_pass_groups_of_long_rows(plain):
+    checks.check_groups(plain.ops.ot_row_pass, [(2 * 264 + 3, 4100), (3 * 264 + 1, 8196), (130, 16400)])
+
+
+def test_row_pass_points(op):
+    checks.check_points(op, [(3, 130), (140, 20), (600, 1100)])
 
 
 def test_row_pass_high_dimension(op):
     checks.assert_close(op, checks.case(5, 33, d=40, metric=checks.SQEUCLIDEAN, reg=1.0))
 
 
-@pytest.mark.parametrize("name", ["forbidden", "zero_mass", "small_reg", "large_scores", "bad_arguments"])
+@pytest.mark.parametrize("name", EDGES)
 def test_row_pass_edges(op, name):
     getattr(checks, f"check_{name}")(op)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_row_pass_is_deterministic(plain, dtype):
-    for arguments in (checks.case(50, 600, dtype=dtype), checks.case(50, 200, 3, checks.EUCLIDEAN, dtype)):
+    for arguments in (
+        checks.case(50, 600, dtype=dtype),
+        checks.case(600, 1030, dtype=dtype),
+        checks.case(9, 16400, dtype=dtype),
+        checks.case(50, 200, 3, checks.EUCLIDEAN, dtype),
+    ):
         results = []
         for order, seed in (("forward", 1), ("reverse", 1), ("random", 1), ("random", 2)):
             plain.configure(order, seed)
