@@ -57,7 +57,7 @@ def environment(versions: dict[str, str], **more: Any) -> dict[str, Any]:
         "cpu": cpu_name(),
         "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "versions": dict(sorted(versions.items())),
     }
     for package in ("torch", "numpy"):
