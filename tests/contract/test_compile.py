@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fastcore_ops import _backend, _native
-from fastcore_ops.testing.cases import copied, discover
+from fastcore_ops.testing.cases import as_tuple, copied, discover
 
 from ..conftest import on_gpu
 
@@ -21,13 +21,18 @@ def _fresh_compiler():
     torch._dynamo.reset()
 
 
+def tensors(value):
+    parts = value if isinstance(value, list) else [value]
+    return [part for part in parts if isinstance(part, Tensor)]
+
+
 def agree(function, compiled, inputs):
     """Outputs and written arguments of both calls have the same bits."""
     eager_inputs, traced_inputs = copied(inputs), copied(inputs)
     eager, traced = function(*eager_inputs.values()), compiled(*traced_inputs.values())
     for name, value in eager_inputs.items():
-        if isinstance(value, Tensor):
-            assert torch.equal(value, traced_inputs[name]), name
+        for left, right in zip(tensors(value), tensors(traced_inputs[name]), strict=True):
+            assert torch.equal(left, right), name
     for left, right in zip(eager, traced, strict=True):
         assert torch.equal(left.nan_to_num(nan=-7.0), right.nan_to_num(nan=-7.0))
 
@@ -41,7 +46,7 @@ def test_compile_without_graph_break(case, op, backend, device, require):
     operator = _native.handle(op, backend)
 
     def doubled(*arguments):
-        return tuple(2 * output for output in operator(*arguments))
+        return tuple(2 * output for output in as_tuple(operator(*arguments)))
 
     compiled = torch.compile(doubled, backend="aot_eager", fullgraph=True)
     agree(doubled, compiled, next(reversed(case.inputs(torch.float32, device, 0).values())))

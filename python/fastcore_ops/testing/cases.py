@@ -97,9 +97,25 @@ class Case:
         return f"Case({self.name})"
 
 
+def each_tensor(inputs: Inputs, change: Callable[[Tensor], Tensor]) -> Inputs:
+    """Inputs with every tensor changed, those in lists too."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return change(value)
+        return [changed(part) for part in value] if isinstance(value, list) else value
+
+    return {name: changed(value) for name, value in inputs.items()}
+
+
+def as_tuple(outputs: Any) -> tuple[Tensor, ...]:
+    """What an operator returns, whether nothing, one tensor or several."""
+    return () if outputs is None else (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+
+
 def copied(inputs: Inputs) -> Inputs:
     """Inputs whose tensors may be written to."""
-    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+    return each_tensor(inputs, Tensor.clone)
 
 
 def discover() -> list[Case]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from .. import _backend
-from .cases import Case, Inputs, copied
+from .cases import Case, Inputs, copied, each_tensor
 
 
 def serves(case: Case, backend: str, device: str) -> bool:
@@ -23,13 +21,11 @@ def serves(case: Case, backend: str, device: str) -> bool:
 def truth_inputs(inputs: Inputs) -> Inputs:
     """The same inputs for the reference: on the CPU, floating tensors in float64."""
 
-    def convert(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        value = value.detach().cpu()
-        return value.double() if value.is_floating_point() else value
+    def convert(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach().cpu()
+        return tensor.double() if tensor.is_floating_point() else tensor
 
-    return {name: convert(value) for name, value in copied(inputs).items()}
+    return each_tensor(copied(inputs), convert)
 
 
 def relative_error(got: Tensor, want: Tensor) -> float:
