@@ -1,0 +1,51 @@
+// What the optimizers' loops and their drivers agree on.
+#pragma once
+#include <cstdint>
+
+#include "../common/reduce.h"
+#include "rounding.h"
+
+namespace fc::optim {
+
+constexpr int kMostStates = 4;
+constexpr int64_t kStepBytes = 128;  // room for any rule's Step
+
+// What happens to a gradient before the rule sees it: unscaled, negated and clipped by one factor, made perpendicular to the
+// parameter, cut to [-limit, limit].
+struct Prologue {
+  double factor, perp_scale, perp_along, limit;
+  bool perpendicular, limited;
+};
+
+// A run of elements of one parameter, within which the upper half of an element's place does not change.
+struct Chunk {
+  void *parameter, *extra;
+  const void* gradient;
+  void* state[kMostStates];
+  int64_t count, place;  // place: of the first element in the whole parameter, for random bits
+  int64_t extra_bytes;   // per element
+  int64_t rounding, seed, step, id;
+};
+
+using StepChunk = void (*)(const Chunk&, const Prologue&, const void* step);
+
+// One element or vector of gradient through the prologue; p is the parameter that the rule sees.
+template <class T>
+struct GradientStep {
+  T factor, scale, along, limit;
+  bool perpendicular, limited;
+
+  FC_HD explicit GradientStep(const Prologue& from)
+      : factor(T(from.factor)), scale(T(from.perp_scale)), along(T(from.perp_along)), limit(T(from.limit)),
+        perpendicular(from.perpendicular), limited(from.limited) {}
+
+  template <class V>
+  FC_HD V apply(V p, V g) const {
+    g *= factor;
+    if (perpendicular) g = (g - p * along) * scale;
+    if (limited) g = select(g > limit, V{} + limit, select(g < -limit, V{} - limit, g));
+    return g;
+  }
+};
+
+}  // namespace fc::optim

@@ -1,0 +1,184 @@
+// The arguments of an optimizer's operator on the CPU, checked for what protects memory.
+#pragma once
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "../common/tensor.h"
+#include "chunk.h"
+
+namespace fc::optim {
+
+// One number in a tensor of float32 or float64.
+inline double read_number(const Tensor& tensor, int64_t i = 0) {
+  return tensor.scalar_type() == ScalarType::Double ? data<double>(tensor)[i] : double(data<float>(tensor)[i]);
+}
+
+inline int64_t bytes_of(ScalarType type) {
+  return type == ScalarType::Double ? 8 : type == ScalarType::Float ? 4 : 2;
+}
+
+// Sizes and strides of a tensor, asked for once: each question is a call into another library.
+struct Layout {
+  int64_t dim;
+  const int64_t *size, *stride;
+
+  explicit Layout(const Tensor& tensor) : dim(tensor.dim()), size(tensor.sizes().data()), stride(tensor.strides().data()) {}
+
+  int64_t numel() const {
+    int64_t product = 1;
+    for (int64_t d = 0; d < dim; ++d) product *= size[d];
+    return product;
+  }
+
+  // A number that changes with the order of the dimensions in memory.
+  int64_t code() const {
+    uint64_t made = 0;
+    for (int64_t d = 0; d < dim; ++d)
+      if (size[d] != 1) made = (made * 1000003 + uint64_t(stride[d])) & 0x7fffffff;
+    return int64_t(made);
+  }
+
+  bool operator==(const Layout& other) const {
+    if (dim != other.dim) return false;
+    for (int64_t d = 0; d < dim; ++d)
+      if (size[d] != other.size[d] || (size[d] != 1 && stride[d] != other.stride[d])) return false;
+    return true;
+  }
+
+  // Whether the elements fill one stretch of memory, in whatever order of the dimensions.
+  bool is_dense() const {
+    if (numel() == 0) return true;
+    int64_t expected = 1, filled = 0, wanted = 0;
+    for (int64_t d = 0; d < dim; ++d) wanted += size[d] != 1;
+    for (bool found = true; found && filled < wanted;) {
+      found = false;
+      for (int64_t d = dim; d-- > 0 && !found;) {
+        if (size[d] == 1 || stride[d] != expected) continue;
+        expected *= size[d];
+        ++filled;
+        found = true;
+      }
+    }
+    return filled == wanted;
+  }
+};
+
+// States of a group are flat tensors, one for each name, with every parameter at the same place in all of them. index
+// (4, n) gives that place, the entry of `steps` (and `products`), the id that random bits depend on, and the code of the
+// memory layout that the states have. `extra` is the
+// flat tensor of compensations, low bits or masters. coefficients (4, n): a factor of each gradient; scale and share of
+// what is left of it beside the parameter's direction; a limit of its elements.
+struct [[gnu::visibility("hidden")]] StepArguments {
+  std::vector<Tensor> params, grads, states;
+  Tensor steps;
+  std::optional<Tensor> products, extra;
+  Tensor index;
+  std::vector<double> hyper;
+  std::optional<Tensor> lr, grad_scale, found_inf, coefficients;
+  bool maximize;
+  int64_t rounding, seed;
+
+  int64_t count() const { return int64_t(params.size()); }
+  int64_t start(int64_t i) const { return data<int64_t>(index)[i]; }
+  int64_t slot(int64_t i) const { return data<int64_t>(index)[count() + i]; }
+  int64_t id(int64_t i) const { return data<int64_t>(index)[2 * count() + i]; }
+  int64_t layout(int64_t i) const { return data<int64_t>(index)[3 * count() + i]; }
+  double* product(int64_t i) const { return products ? data<double>(*products) + slot(i) : nullptr; }
+
+  ScalarType parameter_dtype() const { return params[0].scalar_type(); }
+  ScalarType state_dtype() const {
+    if (!states.empty()) return states[0].scalar_type();
+    return parameter_dtype() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  }
+
+  // Advances the step of parameter i and returns it.
+  double advance(int64_t i) const {
+    if (steps.scalar_type() == ScalarType::Double) return data<double>(steps)[slot(i)] += 1;
+    return double(data<float>(steps)[slot(i)] += 1);
+  }
+
+  Prologue prologue(int64_t i) const {
+    Prologue made{maximize ? -1.0 : 1.0, 1, 0, 0, false, false};
+    if (grad_scale) made.factor /= read_number(*grad_scale);
+    if (!coefficients) return made;
+    const double* row = data<double>(*coefficients) + i;
+    made.factor *= row[0];
+    made.perp_scale = row[count()];
+    made.perp_along = row[2 * count()];
+    made.limit = row[3 * count()];
+    made.perpendicular = made.perp_scale != 1 || made.perp_along != 0;
+    made.limited = made.limit < Limits<double>::infinity;
+    return made;
+  }
+
+  int64_t extra_bytes() const { return extra ? bytes_of(extra->scalar_type()) : 0; }
+
+  // Parameter i as a chunk from its first element on.
+  Chunk chunk(int64_t i) const {
+    Chunk made{};
+    made.extra_bytes = extra_bytes();
+    made.rounding = rounding;
+    made.seed = seed;
+    made.step = int64_t(read_number(steps, slot(i)));
+    made.id = id(i);
+    made.parameter = params[i].data_ptr();
+    made.gradient = grads[i].data_ptr();
+    for (size_t k = 0; k < states.size(); ++k)
+      made.state[k] = static_cast<char*>(states[k].data_ptr()) + start(i) * bytes_of(states[k].scalar_type());
+    if (extra) made.extra = static_cast<char*>(extra->data_ptr()) + start(i) * made.extra_bytes;
+    return made;
+  }
+
+  // Moves a chunk's pointers forward by `elements`.
+  void move(Chunk& chunk, int64_t elements) const {
+    const int64_t step = elements * bytes_of(parameter_dtype());
+    chunk.parameter = static_cast<char*>(chunk.parameter) + step;
+    chunk.gradient = static_cast<const char*>(chunk.gradient) + step;
+    for (size_t k = 0; k < states.size(); ++k)
+      chunk.state[k] = static_cast<char*>(chunk.state[k]) + elements * bytes_of(states[k].scalar_type());
+    if (extra) chunk.extra = static_cast<char*>(chunk.extra) + elements * chunk.extra_bytes;
+  }
+
+  void check(const char* op) const {
+    const int64_t n = count();
+    FC_CHECK(int64_t(grads.size()) == n, op, ": `params` and `grads` differ in length");
+    FC_CHECK(states.size() <= size_t(kMostStates), op, ": too many states");
+    check_tensor(op, "index", index, ScalarType::Long, {4, n});
+    if (coefficients) check_tensor(op, "coefficients", *coefficients, ScalarType::Double, {4, n});
+    if (found_inf) check_tensor_number(op, "found_inf", *found_inf);
+    if (grad_scale) check_tensor_number(op, "grad_scale", *grad_scale);
+    if (lr) check_tensor_number(op, "lr", *lr);
+    check_flat(op, "steps", steps);
+    if (products) check_tensor(op, "products", *products, ScalarType::Double, {steps.numel()});
+    for (const Tensor& state : states) check_flat(op, "states", state);
+    if (extra) check_flat(op, "extra", *extra);
+    FC_CHECK((rounding >= kahan) == bool(extra), op, ": `extra` goes with the modes that keep one");
+    for (int64_t i = 0; i < n; ++i) check_parameter(op, i);
+  }
+
+ private:
+  static void check_tensor_number(const char* op, const char* name, const Tensor& tensor) {
+    FC_CHECK(tensor.numel() == 1, op, ": `", name, "` is not one number");
+    const auto type = tensor.scalar_type();
+    FC_CHECK(type == ScalarType::Float || type == ScalarType::Double, op, ": `", name, "` is neither float32 nor float64");
+  }
+  static void check_flat(const char* op, const char* name, const Tensor& tensor) {
+    FC_CHECK(tensor.dim() == 1 && tensor.is_contiguous(), op, ": `", name, "` is not flat");
+  }
+
+  void check_parameter(const char* op, int64_t i) const {
+    const Tensor &p = params[i], &g = grads[i];
+    FC_CHECK(p.scalar_type() == parameter_dtype() && g.scalar_type() == parameter_dtype(), op,
+             ": parameters and gradients of one call have one dtype");
+    const Layout layout(p);
+    FC_CHECK(layout == Layout(g) && layout.is_dense(), op, ": a gradient does not lie in memory as its parameter does");
+    FC_CHECK(layout.code() == this->layout(i), op, ": the states of a parameter lie in memory as it no longer does");
+    const int64_t size = layout.numel();
+    FC_CHECK(slot(i) >= 0 && slot(i) < steps.numel() && start(i) >= 0, op, ": `index` is out of range");
+    for (const Tensor& state : states) FC_CHECK(start(i) + size <= state.numel(), op, ": a state is too short");
+    if (extra) FC_CHECK(start(i) + size <= extra->numel(), op, ": `extra` is too short");
+  }
+};
+
+}  // namespace fc::optim

@@ -1,0 +1,78 @@
+"""AdamW."""
+
+from __future__ import annotations
+
+from typing import Any, Unpack
+
+from torch import Tensor
+
+from . import _reference
+from ._optimizer import FusedOptimizer
+from ._rule import Rule, State
+from ._switches import Switches
+
+
+class AdamW(FusedOptimizer):
+    """Adam with decoupled weight decay; ``torch.optim.AdamW`` in one pass over memory.
+
+    ``p -= lr * weight_decay * p``, then ``p -= lr / bc1 * m / (sqrt(v) / sqrt(bc2) + eps)`` with the averages ``m``
+    and ``v`` of
+    the gradient and its square and their bias corrections.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters, named parameters or groups, as for ``torch.optim``.
+    lr : float or Tensor, default 1e-3
+        Learning rate.
+    betas : tuple of 2 floats, default (0.9, 0.999)
+        Decay of the averages of the gradient and of its square.
+    eps : float, default 1e-8
+        Added to the denominator.
+    weight_decay : float, default 1e-2
+        Weight decay, decoupled.
+    amsgrad : bool, default False
+        Divide by the largest average of squares so far.
+    **switches : Switches
+        What every optimizer here takes: ``maximize``, ``fused``, ``capturable``, ``differentiable``, ``state_dtype``,
+        ``rounding``, ``seed``, ``master_weights`` and more; see :class:`fastcore_ops.optim.Switches`.
+
+    References
+    ----------
+    I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
+
+    Examples
+    --------
+    >>> import fastcore_ops as fo, torch
+    >>> model = torch.nn.Linear(3, 1)
+    >>> optimizer = fo.optim.AdamW(model.parameters(), lr=1e-3)
+    >>> model(torch.ones(1, 3)).sum().backward()
+    >>> optimizer.step()
+    """
+
+    rule = Rule("adam", _reference.adam, ("lr", "beta1", "beta2", "eps", "weight_decay", "decoupled"))
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        **switches: Unpack[Switches],
+    ) -> None:
+        super().__init__(
+            params,
+            {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad},
+            dict(switches),
+        )
+
+    def states(self, group: dict[str, Any]) -> tuple[State, ...]:
+        """States in the kernel's order."""
+        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+        return tuple(map(State, names if group["amsgrad"] else names[:2]))
+
+    def hyper(self, group: dict[str, Any]) -> list[float]:
+        """The hyper-parameters of the formula."""
+        return super().hyper(group | {"decoupled": True})

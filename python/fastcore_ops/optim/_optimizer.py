@@ -1,0 +1,187 @@
+"""The class that every optimizer here extends: torch's ``Optimizer`` whose step is one call of an operator per dtype."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import repeat
+from operator import is_
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from .._checks import reject
+from ._flat import scalar_dtype
+from ._kernel import GroupKernel
+from ._load import load_state
+from ._prologue import needs_sums, total_norm
+from ._reference_step import differentiable_step
+from ._rule import Rule, State, number
+from ._switches import DEFAULTS, check_group, check_switches
+
+
+class FusedOptimizer(Optimizer):
+    """A rule, applied to all parameters of a group in one pass over memory.
+
+    Subclasses give ``rule``, ``states`` and, where a hyper-parameter of the kernel is not a key of the groups,
+    ``hyper``.
+    """
+
+    rule: ClassVar[Rule]
+    takes_complex: ClassVar[bool] = True
+    _step_supports_amp_scaling = True
+
+    def __init__(self, params: Any, defaults: dict[str, Any], switches: dict[str, Any]) -> None:
+        check_switches(type(self).__name__, switches)
+        self._kernels: dict[int, GroupKernel] = {}
+        super().__init__(params, {**defaults, **DEFAULTS, **switches})
+
+    # What a rule says ----------------------------------------------------------------------------------------------
+
+    def states(self, group: dict[str, Any]) -> tuple[State, ...]:
+        """States of a parameter of the group, in the kernel's order."""
+        raise NotImplementedError
+
+    def hyper(self, group: dict[str, Any]) -> list[float]:
+        """Hyper-parameters in the order of ``rule.hyper``; a learning rate in a tensor is read by the kernel."""
+        given = dict(group)
+        given.update(zip(("beta1", "beta2", "beta3"), group.get("betas", ()), strict=False))
+        return [number(given[name]) for name in self.rule.hyper]
+
+    def default_state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Dtype of the moments beside a parameter's dtype, if the group does not say."""
+        return dtype
+
+    def check_states(self, group: dict[str, Any], dtype: torch.dtype) -> None:
+        """Say what is unwise about states of a dtype, when they are made."""
+
+    # What torch expects --------------------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group as ``torch.optim.Optimizer`` does, its hyper-parameters checked."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        try:
+            check_group(type(self).__name__, group)
+            for p in group["params"]:
+                if torch._debug_has_internal_overlap(p) == 1:
+                    raise RuntimeError(
+                        f"{type(self).__name__}: expected parameters whose elements do not overlap in memory, got one of shape "
+                        f"{tuple(p.shape)} and strides {p.stride()}. Pass a contiguous copy."
+                    )
+        except Exception:
+            self.param_groups.pop()
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._kernels = {}
+        for group in self.param_groups:
+            for name, value in self.defaults.items():
+                group.setdefault(name, value)
+
+    @torch._disable_dynamo
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load as torch does, but states keep the dtype they were saved in (or take ``state_dtype``)."""
+        load_state(self, state_dict)
+
+    # The step ------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Make one step.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Evaluates the model again and returns the loss; runs with gradients enabled.
+
+        Returns
+        -------
+        object
+            The closure's loss, or None.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        work = []
+        for position, group in enumerate(self.param_groups):
+            params = group["params"]
+            grads = [p.grad for p in params]
+            if any(map(is_, grads, repeat(None))):
+                params, grads = [p for p in params if p.grad is not None], [g for g in grads if g is not None]
+            if not params:
+                continue
+            if group["differentiable"]:
+                with torch.enable_grad():
+                    self._step_differentiable(group, params)
+            else:
+                work.append((self._kernel(position), params, grads))
+        self._run(work)
+        return loss
+
+    def _kernel(self, position: int) -> GroupKernel:
+        if position not in self._kernels:
+            first = sum(len(earlier["params"]) for earlier in self.param_groups[:position])
+            self._kernels[position] = GroupKernel(self, self.param_groups[position], first)
+        return self._kernels[position]
+
+    def _run(self, work: list[tuple[GroupKernel, list[Tensor], list[Any]]]) -> None:
+        """Step the groups; where one needs the norm of all gradients, that comes first."""
+        norm = 0.0
+        if any(needs_sums(kernel.group) for kernel, *_ in work):
+            squares = sum(kernel.square_norm(params, grads) for kernel, params, grads in work)
+            norm = total_norm(squares, self.loss_scale())
+            if not math.isfinite(norm) and any(kernel.group["skip_nonfinite"] for kernel, *_ in work):
+                return
+        for kernel, params, grads in work:
+            kernel.step(params, grads, norm)
+
+    def loss_scale(self) -> float:
+        """What a ``GradScaler`` has multiplied the gradients by."""
+        scale = getattr(self, "grad_scale", None)
+        return 1.0 if scale is None else float(scale)
+
+    def step_param(self, p: Tensor) -> None:
+        """Step one parameter, for a hook that releases gradients early (``register_post_accumulate_grad_hook``).
+
+        Parameters
+        ----------
+        p : Tensor
+            One of the optimizer's parameters; without a gradient nothing happens.
+        """
+        for position, group in enumerate(self.param_groups):
+            if any(p is other for other in group["params"]):
+                if group["max_norm"] is not None or group["skip_nonfinite"]:
+                    raise RuntimeError(
+                        f"{type(self).__name__}.step_param: expected a group without `max_norm` and `skip_nonfinite`, "
+                        "which look at all gradients together. Use `step`."
+                    )
+                with torch.no_grad():
+                    if p.grad is not None:
+                        self._run([(self._kernel(position), [p], [p.grad])])
+                self._opt_called = True  # what schedulers look at
+                return
+        reject(
+            f"{type(self).__name__}.step_param",
+            "`p` to be a parameter of this optimizer",
+            f"a tensor of shape {tuple(p.shape)}",
+        )
+
+    def _step_differentiable(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        states = self.states(group)
+        for p in params:
+            assert p.grad is not None
+            state = self.state[p]
+            if "step" not in state:
+                state["step"] = torch.zeros((), dtype=scalar_dtype())
+                for kind in states:
+                    state[kind.name] = p.clone() if kind.copies_parameter else torch.full_like(p.detach(), kind.initial)
+            g = -p.grad if group["maximize"] else p.grad
+            differentiable_step(self.rule, p, g, state, [kind.name for kind in states], self.hyper(group))

@@ -1,0 +1,53 @@
+"""What an optimizer's class tells the engine about its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+
+from ._reference import Formula
+
+
+@dataclass(frozen=True)
+class State:
+    """One state of a parameter, of its shape and memory layout."""
+
+    name: str
+    like_parameter: bool = False  # in the parameter's dtype: a copy of it or of its gradient
+    copies_parameter: bool = False  # starts as the parameter, else as `initial`
+    initial: float = 0.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A formula, its operator and the order of its hyper-parameters, the learning rate first."""
+
+    op: str
+    formula: Formula
+    hyper: tuple[str, ...]
+    next_product: Callable[[Any, float], float] | None = None  # of a running product kept beside the step, after step t
+
+    @property
+    def has_product(self) -> bool:
+        """Whether the rule keeps a running product."""
+        return self.next_product is not None
+
+    def advance_product(self, named: Any, t: float) -> float:
+        """The running product after step t."""
+        assert self.next_product is not None
+        return self.next_product(named, t)
+
+    def named(self, hyper: list[float], product: float = 1.0) -> Any:
+        """Hyper-parameters by name, as the formulas want them."""
+        values = dict(zip(self.hyper, hyper, strict=True))
+        without_decay = SimpleNamespace(**(values | {"weight_decay": 0.0}))
+        return SimpleNamespace(**values, product=product, without_decay=without_decay)
+
+
+def number(value: float | bool | Tensor | None) -> float:
+    """A hyper-parameter as a float: None is 0, a tensor its item."""
+    return 0.0 if value is None else float(value)

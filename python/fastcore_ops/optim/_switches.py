@@ -1,0 +1,148 @@
+"""The switches that every optimizer takes, and the checks of hyper-parameters."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import torch
+
+from .._checks import reject
+
+ROUNDING = {"nearest": 0, "stochastic": 1, "kahan": 2, "split_master": 3}
+MASTER = 4  # rounding="nearest" with master_weights
+
+
+class Switches(TypedDict, total=False):
+    """Keyword arguments of every optimizer here; each is a key of the parameter groups and may differ between them.
+
+    Attributes
+    ----------
+    maximize : bool, default False
+        Climb instead of descending.
+    foreach : bool, optional
+        Accepted for the sake of torch's state dicts; changes nothing.
+    fused : bool, optional
+        True: the kernel, or an error; False: the reference in torch operations; None: the kernel where there is one.
+    capturable : bool, default False
+        Keep step counters on the parameters' device.
+    differentiable : bool, default False
+        Let autograd look on (in torch operations).
+    max_norm : float, optional
+        Shorten the gradient of all groups together to this norm before the rule sees it; ``p.grad`` stays as it is.
+    skip_nonfinite : bool, default False
+        Make a step a no-op, its count included, when a gradient is not finite.
+    perp_grad : bool, default False
+        Take the part along the parameter out of each parameter's gradient (L. Prieto et al., 2025, arXiv:2501.04697).
+    perp_min_numel : int, default 2
+        Parameters of fewer elements are left alone.
+    perp_rescale : bool, default True
+        Give what is left the norm of the whole.
+    clip_value : float, optional
+        Cut each element of the gradient to ``[-clip_value, clip_value]`` first.
+    state_dtype : torch.dtype, optional
+        Dtype of the moments; default the parameter's (MADGRAD: float32 beside 16 bits).
+    rounding : {"nearest", "stochastic", "kahan", "split_master"}, default "nearest"
+        How 16-bit parameters are written: to nearest; up or down at random, so that the mean is right (16-bit states too);
+        with a 16-bit compensation kept beside them; or as the upper half of a float32 master whose lower half is kept.
+    seed : int, default 0
+        Of stochastic rounding.
+    master_weights : bool, default False
+        Keep a float32 copy of 16-bit parameters and step that.
+    """
+
+    maximize: bool
+    foreach: bool | None
+    fused: bool | None
+    capturable: bool
+    differentiable: bool
+    max_norm: float | None
+    skip_nonfinite: bool
+    perp_grad: bool
+    perp_min_numel: int
+    perp_rescale: bool
+    clip_value: float | None
+    state_dtype: torch.dtype | None
+    rounding: str
+    seed: int
+    master_weights: bool
+
+
+DEFAULTS: Switches = {
+    "maximize": False,
+    "foreach": None,
+    "fused": None,
+    "capturable": False,
+    "differentiable": False,
+    "max_norm": None,
+    "skip_nonfinite": False,
+    "perp_grad": False,
+    "perp_min_numel": 2,
+    "perp_rescale": True,
+    "clip_value": None,
+    "state_dtype": None,
+    "rounding": "nearest",
+    "seed": 0,
+    "master_weights": False,
+}
+
+# name of a hyper-parameter -> (what it must be, in words; the test)
+_RANGES: dict[str, tuple[str, Any]] = {
+    "lr": ("at least 0", lambda x: x >= 0),
+    "eps": ("at least 0", lambda x: x >= 0),
+    "weight_decay": ("at least 0", lambda x: x >= 0),
+    "momentum": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "lr_decay": ("at least 0", lambda x: x >= 0),
+    "initial_accumulator_value": ("at least 0", lambda x: x >= 0),
+    "momentum_decay": ("at least 0", lambda x: x >= 0),
+    "alpha": ("at least 0", lambda x: x >= 0),
+    "prox": ("at least 0", lambda x: x >= 0),
+    "max_norm": ("positive", lambda x: x > 0),
+    "perp_min_numel": ("at least 0", lambda x: x >= 0),
+    "clip_value": ("positive", lambda x: x > 0),
+    "min_magnitude": ("at least 0", lambda x: x >= 0),
+    "alpha_warmup": ("at least 0", lambda x: x >= 0),
+    "beta3_warmup": ("at least 0", lambda x: x >= 0),
+}
+
+
+def check_switches(operation: str, switches: dict[str, Any]) -> None:
+    """Reject keyword arguments that no optimizer has."""
+    for name in switches:
+        if name not in DEFAULTS:
+            reject(operation, f"keyword arguments among {', '.join(DEFAULTS)}", repr(name), kind=TypeError)
+
+
+def check_group(operation: str, group: dict[str, Any]) -> None:
+    """Check the hyper-parameters of a parameter group."""
+    if isinstance(group["lr"], torch.Tensor) and group["lr"].numel() != 1:
+        reject(operation, "a tensor `lr` to have one element", tuple(group["lr"].shape))
+    for name, (words, test) in _RANGES.items():
+        value = group.get(name)
+        if value is not None and not bool(test(value)):
+            reject(operation, f"Invalid `{name}`: it must be {words}", value)
+    for position, beta in enumerate(group.get("betas", ())):
+        if not 0 <= float(beta) < 1:
+            reject(operation, f"Invalid `betas`: beta {position + 1} must be in [0, 1)", beta)
+    _check_modes(operation, group)
+
+
+def _check_modes(operation: str, group: dict[str, Any]) -> None:
+    if group["foreach"] and group["fused"]:
+        raise RuntimeError(f"{operation}: `fused` and `foreach` cannot both be True")
+    if group["differentiable"] and group["fused"]:
+        raise RuntimeError(f"{operation}: `fused` does not support `differentiable`")
+    if group["rounding"] not in ROUNDING:
+        reject(operation, f"`rounding` to be one of {', '.join(map(repr, ROUNDING))}", repr(group["rounding"]))
+    if group["master_weights"] and group["rounding"] != "nearest":
+        reject(
+            operation, '`rounding="nearest"` with `master_weights`', repr(group["rounding"]),
+            "The other modes keep what rounding loses in their own way.",
+        )  # fmt: skip
+    dtype = group["state_dtype"]
+    if dtype is not None and dtype not in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+        reject(operation, "`state_dtype` to be a floating dtype", dtype)
+
+
+def rounding_code(group: dict[str, Any]) -> int:
+    """Rounding mode of a group as the kernels number it."""
+    return MASTER if group["master_weights"] else ROUNDING[group["rounding"]]
