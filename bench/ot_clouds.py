@@ -67,7 +67,7 @@ def _compare(context: Context, row: Row, threads: int | None, x: np.ndarray, y: 
             memory[name] = max(first["extra_bytes"], second["extra_bytes"])
             compile_time[name] = max(0.0, first["seconds"] - second["seconds"])
             sides[name] = partial(per_iteration, worker, method)
-    spread, noisy = _rounds(context, threads, sides, rounds=1 if context.quick else 3)
+    spread, noisy = _rounds(context, threads, sides, rounds=1 if context.quick or threads != 1 else 3)
     ours = spread.get("ours")
     for name, times in spread.items():
         ratio = times.median / ours.median if ours else None

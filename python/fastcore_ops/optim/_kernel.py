@@ -89,7 +89,17 @@ class GroupKernel:
 
     def square_norm(self, params: list[Tensor], grads: list[Tensor]) -> float:
         """``|g|^2`` of all these gradients; the sums are kept for the step."""
-        self._prepare(params)
+        fresh = self._prepare(params)
+        try:
+            return self._sum_up(grads)
+        except RuntimeError:
+            if fresh:
+                raise
+            self.flats, self._planned = [], []
+            self._prepare(params)
+            return self._sum_up(grads)
+
+    def _sum_up(self, grads: list[Tensor]) -> float:
         self._sums = []
         for call in self._calls:
             p = call.params[0]
@@ -188,8 +198,9 @@ class GroupKernel:
         self._planned = list(params)
 
     def _call(self, flat: Flat, members: Sequence[tuple[Tensor, int]]) -> _Call:
-        params, slots = [p for p, _ in members], torch.tensor([slot for _, slot in members])
-        index = flat.index if len(slots) == len(flat.params) else flat.index[:, slots].contiguous()
+        params, slots = [p for p, _ in members], [slot for _, slot in members]
+        whole = slots == list(range(len(flat.params)))
+        index = flat.index if whole else flat.index[:, torch.tensor(slots)].contiguous()
         gaps = [] if params[0].is_complex() else [i for i, p in enumerate(params) if not is_dense(p)]
         copied = [
             i for i, p in enumerate(params) if p.grad is not None and p.grad.stride() != p.stride() and i not in gaps
