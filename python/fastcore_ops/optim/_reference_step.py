@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -141,11 +142,11 @@ def prepared_gradient(g: Tensor, x: Tensor, scale: float, row: Tensor | None) ->
     g = g.to(x.dtype) * scale
     if row is None:
         return g
-    factor, perp_scale, along, limit = row.unbind()
-    g = g * factor.to(g.dtype)
-    if float(perp_scale) != 1 or float(along) != 0:
-        g = (g - along.to(g.dtype) * x) * perp_scale.to(g.dtype)
-    return g.clamp(-limit, limit) if bool(limit.isfinite()) else g
+    factor, perp_scale, along, limit = row.tolist()
+    g = g * factor
+    if perp_scale != 1 or along != 0:
+        g = (g - along * x) * perp_scale
+    return g.clamp(-limit, limit) if math.isfinite(limit) else g
 
 
 def make_step(rule: Rule):  # type: ignore[no-untyped-def]
