@@ -1,0 +1,8 @@
+// The rules with averages of the gradient and of its square.
+#include "cpu_driver.h"
+
+namespace fc::optim {
+FC_OPTIM_ADAPTIVE_RULES(FC_OPTIM_CPU)
+}
+
+STABLE_TORCH_LIBRARY_IMPL(fastcore_ops, CPU, m) { FC_OPTIM_ADAPTIVE_RULES(FC_OPTIM_REGISTER) }
