@@ -67,7 +67,7 @@ class Flat:
         """Give a parameter the states of one that has not been stepped yet."""
         p = self.params[slot].detach()
         for name, views in self.views.items():
-            views[slot].fill_(1.0 if name == "mu_product" else 0.0)
+            views[slot].fill_({"mu_product": 1.0, "compensation": -0.0}.get(name, 0.0))
         for kind in self.kinds:
             view = self.views[kind.name][slot]
             if kind.copies_parameter:
@@ -127,7 +127,7 @@ def make_flat(
     kept = _extra_dtype(rounding, like.dtype)
     if kept is not None:
         extra_name, dtype = kept
-        extra = torch.zeros(total, dtype=dtype, device=like.device)
+        extra = torch.full((total,), -0.0 if extra_name == "compensation" else 0, dtype=dtype, device=like.device)
         views[extra_name] = [_view(extra, start, p) for start, p in zip(starts, params, strict=True)]
         if extra_name == "master":
             for view, p in zip(views[extra_name], params, strict=True):

@@ -82,7 +82,7 @@ def read_parameter(p: Tensor, extra: Tensor | None, rounding: int) -> Tensor:
         return _float(((_high(p) << 16) + extra.to(torch.int64)) & _MASK)
     if rounding == KAHAN:
         assert extra is not None
-        return torch.where(extra == 0, p.float(), p.float() + extra.float())
+        return p.float() + extra.float()
     if rounding == MASTER:
         assert extra is not None
         return extra.clone()
@@ -106,8 +106,8 @@ def write_parameter(p: Tensor, x: Tensor, extra: Tensor | None, rounding: int, r
         p.copy_(x)
         if rounding == KAHAN:
             assert extra is not None
-            lost = x - p.float()
-            extra.copy_(torch.where(lost.isfinite(), lost, torch.zeros_like(lost)))
+            most = torch.finfo(torch.float32).max
+            extra.copy_(-(p.float().clamp(-most, most) - x.clamp(-most, most)))  # nothing lost is -0
         elif rounding == MASTER:
             assert extra is not None
             extra.copy_(x)
