@@ -71,7 +71,7 @@ inline cudaStream_t current_stream([[maybe_unused]] const torch::stable::Tensor&
 #endif
 }
 
-// How much shared memory a block may have on the tensor's device: 227 KB on the H100 and here, 99 KB on the smallest.
+// How much shared memory a block may have on the tensor's device: 227 KB on an H100, 99 KB on the smallest.
 inline size_t shared_bytes_per_block([[maybe_unused]] const torch::stable::Tensor& t) {
 #ifdef __CUDACC__
   int bytes = 0;

@@ -7,10 +7,11 @@ import fastcore_ops as fo
 
 from .problems import assignment, far_clouds, l1_grid, l2_grid, plain_errors, quiet, random_problem, true_error
 
-BUDGETS = [1, 2, 3, 5, 8, 15, 30, 60, 100]
+BUDGETS = [1, 2, 3, 5, 8, 15, 30, 31, 32, 35, 58, 60, 100]
 REGS = {"twentieth": 1 / 20, "hundredth": 1 / 100, "1200th": 1 / 1200, "ten_thousandth": 1e-4}
 PROBLEMS = {
     "assignment": assignment(25),
+    "larger_assignment": assignment(40),
     "wide": random_problem(20, 33),
     "l1_grid": l1_grid(6),
     "l2_grid": l2_grid(6),

@@ -259,3 +259,27 @@ def test_any_reg_converges_or_meets_the_floor(problem, dtype, share):
     assert result.value.isfinite() and result.f.isfinite().all() and result.g.isfinite().all()
     if share >= 1e3:
         assert result.n_passes <= 3
+
+
+@pytest.mark.parametrize("reg", [0.1, 1e-3])
+def test_a_tolerance_below_rounding_ends_at_the_precision_limit(reg):
+    cost, a, b = random_problem(20, 30)
+    result = quiet(fo.sinkhorn_newton, cost, a, b, reg=reg, tol=1e-17)
+    assert result.status == "precision_limit" or result.marginal_error <= 1e-17
+    assert result.marginal_error < 1e-14
+
+
+def test_both_potentials_of_a_start_are_checked():
+    cost, a, b = random_problem(6, 9)
+    good = torch.zeros(6, dtype=torch.float64), torch.zeros(9, dtype=torch.float64)
+    for f, g, name in (
+        (good[0][1:], good[1], "f"),
+        (good[0], good[1] * float("nan"), "g"),
+        (good[0], good[1][:, None], "g"),
+    ):
+        with pytest.raises(ValueError, match=f"`init` with `{name}`"):
+            fo.sinkhorn_newton(cost, a, b, reg=0.1, init=(f, g))
+    with pytest.raises(TypeError, match="`init`"):
+        fo.sinkhorn_newton(cost, a, b, reg=0.1, init=(good[0].to(torch.complex128), good[1]))
+    with pytest.raises(TypeError, match="`callback`"):
+        fo.sinkhorn_newton(cost, a, b, reg=0.1, callback=3)

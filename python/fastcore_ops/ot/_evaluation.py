@@ -57,6 +57,11 @@ class StoredPlan:
         self.limit = _LIMIT_SPARSE if matrix[0] is not None else _LIMIT_DENSE[matrix[2].dtype]
         self.density = matrix[2].numel() / (evaluator.n * evaluator.m)
 
+    @property
+    def _is_exact(self) -> bool:
+        """Whether everything is stored, in full precision."""
+        return self._matrix[0] is None and self._matrix[2].dtype == torch.float64
+
     def potential(self, point: Scaled) -> Tensor:
         """Potential g of a point."""
         return self.at.g + self.at.reg * self.evaluator.log(point.v)
@@ -83,19 +88,18 @@ class StoredPlan:
 
         From ``u_i v_j P0_ij = a_i exp((g_j - C_ij) / reg - L_i)`` follows ``L = L0 - log u``.
         """
-        if self._matrix[0] is not None or self._matrix[2].dtype != torch.float64:
+        if not self._is_exact:
             return None
         at = self.at
         return Evaluation(self.potential(point), at.reg, at.row_lse - self.evaluator.log(point.u), point.c, point.error)
 
     def serves(self) -> bool:
         """Whether every column can be raised from here by scaling."""
-        full = self._matrix[0] is None and self._matrix[2].dtype == torch.float64
-        return not bool(self.evaluator.vanished(self.at.c, 1e-200 if full else _TINY_COLUMN).any())
+        return not bool(self.evaluator.vanished(self.at.c, 1e-200 if self._is_exact else _TINY_COLUMN).any())
 
     def affordable_steps(self) -> int:
-        """Steps that the budget still allows, keeping one pass for the evaluation that ends the solve."""
-        left = self.evaluator.max_passes - 1 - self.evaluator.passes
+        """Steps that the budget still allows, keeping a pass for the evaluation that ends the solve if it takes one."""
+        left = self.evaluator.max_passes - (0 if self._is_exact else 1) - self.evaluator.passes
         return max(0, int(left / self.density + 1e-9))
 
     def inside(self, v: Tensor) -> bool:

@@ -115,7 +115,7 @@ class SinkhornNewton:
         fine = keep_threshold(self._goal, evaluator.n, evaluator.m)
         at = None
         tried = budget.worth_sparse(reg, fine, evaluator.problem.is_points)
-        if tried and not budget.fitted_before and not evaluator.sample_fits(g, reg, fine):
+        if tried and budget.may_sample and not evaluator.sample_fits(g, reg, fine):
             budget.note_density(reg, False)
         elif tried:
             at, stored = evaluator.sparse(g, reg, fine)
@@ -327,14 +327,15 @@ class SinkhornNewton:
 
     def _settle(self) -> None:
         """At the end of a solve that did not converge: one evaluation tells the true error of where it led."""
+        at: Evaluation | None = None
         if not self._last_level:  # the budget ended on the way down: what counts is the target reg
             g, self.level = self._potential(), len(self.levels) - 1
         elif self.stored is not None and self.point.error != self.stored.at.error:
-            g = self._potential()
+            g, at = self._potential(), self.stored.exact(self.point)
         else:
             self.stored = None
             return
-        at = self.evaluator.plain(g, self.reg)
+        at = self.evaluator.plain(g, self.reg) if at is None else at
         self._note(at)
         self.at, self.stored, self.coarse = at, None, None
 

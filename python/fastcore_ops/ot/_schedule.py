@@ -77,6 +77,11 @@ class Budget:
         expected = reg * -math.log(threshold) / max(self.cost_range, 1e-300)
         return expected < (1.0 if points else _LIKELY) and reg < self._too_dense_above
 
+    @property
+    def may_sample(self) -> bool:
+        """Whether a share of a pass may go into finding out if a plan is sparse; a small budget has none to spare."""
+        return not self.fitted_before and self.max_passes > _FEW_PASSES
+
     def note_density(self, reg: float, fitted: bool) -> None:
         """Remember at which reg a sparse plan did not fit."""
         self.fitted_before = fitted

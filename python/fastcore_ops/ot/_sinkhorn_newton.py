@@ -125,7 +125,8 @@ def sinkhorn(
 ) -> OTResult:
     """Entropic optimal transport by Sinkhorn's iteration alone.
 
-    The same call as ``sinkhorn_newton`` with ``method="sinkhorn"``; see there for parameters and result.
+    The same call as ``sinkhorn_newton`` with ``method="sinkhorn"``, without ``method`` and ``max_newton``; see there for
+    parameters and result.
 
     Examples
     --------
@@ -154,6 +155,8 @@ def _solve(
     backend: str | None,
 ) -> OTResult:
     reg = _checks.positive_float(operation, "reg", reg)
+    if callback is not None and not callable(callback):
+        _checks.reject(operation, "`callback` to be callable", repr(callback), kind=TypeError)
     max_newton = _checks.count(operation, "max_newton", max_newton, 0)
     max_passes = _checks.count(operation, "max_passes", max_passes, 1)
     if _checks.one_of(operation, "method", method, _METHODS) == "sinkhorn":
@@ -202,14 +205,18 @@ def _starting_potential(operation: str, problem: Problem, reg: float, init: Any)
     if isinstance(init, OTResult):
         f, g = init.detached_potentials()
     elif isinstance(init, (tuple, list)) and len(init) == 2:
-        f, g = (to_tensor(operation, "init", part).detach().double() for part in init)
+        parts = [to_tensor(operation, "init", part).detach() for part in init]
+        for part in parts:
+            _checks.require_real(operation, "init", part)
+        f, g = (part.double() for part in parts)
     else:
         _checks.reject(operation, "`init` to be an OTResult or a pair (f, g)", type(init).__name__, kind=TypeError)
+    sizes = problem.rows.mass.shape[0], problem.cols.mass.shape[0]
+    for name, part, size in zip("fg", (f, g), sizes[::-1] if problem.transposed else sizes, strict=True):
+        if tuple(part.shape) != (size,):
+            _checks.reject(operation, f"`init` with `{name}` of shape ({size},) to match `cost`", tuple(part.shape))
+        if not bool(part.isfinite().all()):
+            _checks.reject(operation, f"`init` with `{name}` finite", "NaN or infinity")
     potential = (f if problem.transposed else g).to(problem.device)
-    size = problem.cols.mass.shape[0]
-    if tuple(potential.shape) != (size,) or not bool(potential.isfinite().all()):
-        _checks.reject(
-            operation, f"`init` potentials that are finite and match `cost` ({size} entries)", tuple(potential.shape)
-        )
     kept = problem.cols.gather(potential)
     return kept - problem.cols.offset + reg * problem.b.log()

@@ -39,7 +39,7 @@ class Watch:
         """Status of a solve that no longer gets better; None while it does."""
         if min(error, best) < 0.999 * self._least:
             self._fell_at, self._least = passes, min(error, best)
-        near_floor = best < _NEAR_FLOOR * self._floor
+        near_floor = min(error, best) < _NEAR_FLOOR * self._floor
         seen = self.evaluations
         if near_floor and self._halved_at + _STALLED_NEAR_FLOOR < passes and len(seen) > _STALLED_EVALUATIONS:
             if seen[-1] > 0.5 * seen[-1 - _STALLED_EVALUATIONS]:
