@@ -1,8 +1,6 @@
 // CPU driver of the optimizers: all elements of all parameters as one line, cut into pieces that are worked on in parallel.
 // Included by the files that give it their rules; they are two so that they compile side by side.
 #pragma once
-#include <torch/csrc/stable/library.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>

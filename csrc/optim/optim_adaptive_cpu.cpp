@@ -1,4 +1,6 @@
 // The rules with averages of the gradient and of its square.
+#include <torch/csrc/stable/library.h>
+
 #include "cpu_driver.h"
 
 namespace fc::optim {

@@ -1,4 +1,6 @@
 // The other rules.
+#include <torch/csrc/stable/library.h>
+
 #include "cpu_driver.h"
 
 namespace fc::optim {

@@ -78,7 +78,7 @@ def bad_cost_and_masses(solve: Callable[..., OTResult]) -> list[BadInput]:
         bad("max_passes_float", "`max_passes` to be an integer|1.5", TypeError, max_passes=1.5),
         bad("init_kind", "`init` to be an OTResult or a pair (f, g)|int", TypeError, init=3),
         bad("init_shape", "`init`|match `cost`", init=(_A[:2], _B[:3])),
-        bad("init_nan", "`init` potentials that are finite", init=(_A * math.nan, _B * math.nan)),
+        bad("init_nan", "`init` with `f` finite", init=(_A * math.nan, _B * math.nan)),
         BadInput(
             "backend_name",
             lambda: solve(_COST, reg=1.0, backend="fortran"),
