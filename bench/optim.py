@@ -41,7 +41,7 @@ def _torch(rule: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _race(
     context: Context, threads: int | None, parameters: str, sides: dict[str, dict[str, Any]]
-) -> tuple[dict[str, Spread], bool, float]:
+) -> tuple[dict[str, Spread], bool, dict[str, float]]:
     """Times of each side, whether another program disturbed them, and the bound of a stream read and updated."""
     worker = context.worker("optim_ours", threads)
     if not worker.versions:
@@ -56,7 +56,7 @@ def _race(
         if not noisy:
             break
     streams = {k: min(before[k], after[k]) for k in before}
-    return {name: Spread(tuple(values)) for name, values in times.items()}, noisy, streams  # type: ignore[return-value]
+    return {name: Spread(tuple(values)) for name, values in times.items()}, noisy, streams
 
 
 def _elements(parameters: str) -> int:
@@ -78,7 +78,7 @@ def shares(context: Context) -> Row:
         for threads in context.threads:
             for rule, options, updated, read in RULES if not context.quick else RULES[:4]:
                 spread, noisy, streams = _race(context, threads, parameters, {"ours": _ours(rule, options)})
-                bound = _elements(parameters) * (updated * streams["update"] + read * streams["read"])  # type: ignore[index]
+                bound = _elements(parameters) * (updated * streams["update"] + read * streams["read"])
                 share = bound / spread["ours"].median
                 bar = ("75 / 92 %" if "MADGRAD" in rule else "85 / 95 %") if threads == 1 else ""
                 row.add(

@@ -107,7 +107,9 @@ def times_to_error(context: Context, number: int, divisor: int, bars: dict[str, 
         "error: recomputed here from the potentials, |P1-a| + |P'1-b| over the mass; "
         "times: median (fastest-slowest) of interleaved rounds"
     )
-    row.note("a method slower than 1.2 times the best so far is stopped there: `> time (reached error)` is a lower bound")
+    row.note(
+        "a method slower than 1.2 times the best so far is stopped there: `> time (reached error)` is a lower bound"
+    )
     row.note("POT's calls always form the dense plan as well; compilation (OTT) is never counted")
     return row
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ._rule import State
+from ._switches import KAHAN, MASTER, SPLIT_MASTER
 
 _ALIGNMENT = 64  # elements: each parameter starts a cache line, whatever the dtype
 
@@ -51,7 +52,6 @@ class Flat:
     extra_name: str
     index: Tensor  # (4, n): start, slot, id, code of the memory layout
     views: dict[str, list[Tensor]]  # what stands in optimizer.state
-
     dtype: torch.dtype  # of the parameters (real, where they are complex)
     state_dtype: torch.dtype
     entries: list[dict[str, Tensor]] = field(default_factory=list)  # the parameters' dicts in optimizer.state
@@ -95,7 +95,12 @@ def _extra_dtype(rounding: int, dtype: torch.dtype) -> tuple[str, torch.dtype] |
     """Name and dtype of what a rounding mode keeps for each element of a 16-bit parameter."""
     if dtype not in (torch.bfloat16, torch.float16):
         return None
-    return {2: ("compensation", dtype), 3: ("master_low", torch.int16), 4: ("master", torch.float32)}.get(rounding)
+    kept = {
+        KAHAN: ("compensation", dtype),
+        SPLIT_MASTER: ("master_low", torch.int16),
+        MASTER: ("master", torch.float32),
+    }
+    return kept.get(rounding)
 
 
 def make_flat(
@@ -117,21 +122,19 @@ def make_flat(
         views["mu_product"] = [torch.from_dlpack(products[i : i + 1]).reshape(()) for i in range(len(params))]
     for state in states:
         dtype = like.dtype if state.like_parameter else state_dtype
-        flat = torch.full((total,), state.initial, dtype=dtype, device=like.device)
+        flat = torch.zeros(total, dtype=dtype, device=like.device)
         flats.append(flat)
         views[state.name] = [_view(flat, start, p) for start, p in zip(starts, params, strict=True)]
-        if state.copies_parameter:
-            for view, p in zip(views[state.name], params, strict=True):
-                view.copy_(p.detach())
     extra, extra_name = None, ""
     kept = _extra_dtype(rounding, like.dtype)
     if kept is not None:
         extra_name, dtype = kept
-        extra = torch.full((total,), -0.0 if extra_name == "compensation" else 0, dtype=dtype, device=like.device)
+        extra = torch.zeros(total, dtype=dtype, device=like.device)
         views[extra_name] = [_view(extra, start, p) for start, p in zip(starts, params, strict=True)]
-        if extra_name == "master":
-            for view, p in zip(views[extra_name], params, strict=True):
-                view.copy_(p.detach())
     layouts = [layout_code(p if is_dense(p) else torch.empty(p.shape, device="meta")) for p in params]
     index = torch.tensor([starts, list(range(len(params))), list(ids), layouts], dtype=torch.int64)
-    return Flat(params, tuple(states), flats, steps, products, extra, extra_name, index, views, like.dtype, state_dtype)
+    flat_states = tuple(states), flats, steps, products, extra, extra_name, index, views, like.dtype, state_dtype
+    made = Flat(params, *flat_states)
+    for slot in range(len(params)):
+        made.start_anew(slot)
+    return made

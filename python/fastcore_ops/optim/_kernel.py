@@ -16,14 +16,13 @@ from .._checks import reject
 from ._flat import Flat, is_dense, make_flat
 from ._prologue import coefficients, needs_sums
 from ._rule import State
-from ._switches import rounding_code
+from ._switches import STOCHASTIC, rounding_code
 
 if TYPE_CHECKING:
     from ._optimizer import FusedOptimizer
 
 _HALF = (torch.bfloat16, torch.float16)
 _KERNEL_DTYPES = (torch.float32, torch.float64, *_HALF)
-_STOCHASTIC = 1
 
 
 # Pairs of dtypes, of parameter and moments, that the operators have loops for.
@@ -150,8 +149,9 @@ class GroupKernel:
         scale, found_inf = getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)
         for position, call in enumerate(self._calls):
             flat, targets = call.flat, call.targets()
-            sums = self._sums[position] if needs_sums(group) else None
-            rows = coefficients(group, targets, sums, norm, optimizer.loss_scale())
+            summed = needs_sums(group)  # else nobody needs the scale here: reading it would wait for a GPU
+            sums, loss_scale = (self._sums[position], optimizer.loss_scale()) if summed else (None, 1.0)
+            rows = coefficients(group, targets, sums, norm, loss_scale)
             operator = _backend.pick(f"optim_{optimizer.rule.op}_", call.params[0].device, self._forced(flat))
             operator(
                 targets, call.gradients(grads), flat.states, flat.steps, flat.products, flat.extra, call.index, hyper,
@@ -175,7 +175,7 @@ class GroupKernel:
 
     def _rounding(self, call: _Call) -> int:
         code = rounding_code(self.group)
-        return code if call.params[0].dtype in _HALF or code == _STOCHASTIC else 0
+        return code if call.params[0].dtype in _HALF or code == STOCHASTIC else 0
 
     # The plan ------------------------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ._flat import layout_code
 from ._rule import Rule
+from ._switches import KAHAN, MASTER, SPLIT_MASTER, STOCHASTIC
 
-NEAREST, STOCHASTIC, KAHAN, SPLIT_MASTER, MASTER = range(5)
 _MASK = 0xFFFFFFFF
 
 

@@ -8,8 +8,8 @@ import torch
 
 from .._checks import reject
 
-ROUNDING = {"nearest": 0, "stochastic": 1, "kahan": 2, "split_master": 3}
-MASTER = 4  # rounding="nearest" with master_weights
+NEAREST, STOCHASTIC, KAHAN, SPLIT_MASTER, MASTER = range(5)  # as the kernels number them
+ROUNDING = {"nearest": NEAREST, "stochastic": STOCHASTIC, "kahan": KAHAN, "split_master": SPLIT_MASTER}
 
 
 class Switches(TypedDict, total=False):
@@ -144,5 +144,5 @@ def _check_modes(operation: str, group: dict[str, Any]) -> None:
 
 
 def rounding_code(group: dict[str, Any]) -> int:
-    """Rounding mode of a group as the kernels number it."""
+    """Rounding mode of a group; ``master_weights`` is one of its own."""
     return MASTER if group["master_weights"] else ROUNDING[group["rounding"]]
