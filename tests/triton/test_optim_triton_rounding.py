@@ -72,15 +72,16 @@ def test_optim_triton_rounds_every_exponent(dtype, rounding):
 
 def test_optim_triton_end_of_float32():
     """Nothing but infinities becomes one in a split master; Kahan's compensation of an infinity is nothing."""
-    most = torch.tensor([0x7F7FFFFF, 0x7F7F8000, 0x7F7F7FFF, 0x7F800000], dtype=torch.int32).view(torch.float32)
-    x = torch.cat([most, -most])
+    most = torch.tensor([torch.finfo(torch.bfloat16).max, torch.inf, 1e38], dtype=torch.bfloat16)
     for rounding in (SPLIT_MASTER, KAHAN):
-        given = cases.inputs("sgd", 0, cases.BF16, cases.F32, rounding, ((8,),), lr=torch.tensor(1.0))
+        # 1.003: more than half a step of bfloat16 above its largest number, below float32's largest.
+        given = cases.inputs("sgd", 0, cases.BF16, cases.F32, rounding, ((6,),), lr=torch.tensor(1.003))
         given["hyper"][3] = 0.0
-        p = torch.zeros(8).bfloat16()
-        given |= {"params": [p], "grads": [-x.bfloat16()], "extra": torch.zeros_like(given["extra"])}
+        p, extra = torch.zeros(6, dtype=torch.bfloat16), torch.zeros_like(given["extra"])
+        given |= {"params": [p], "grads": [torch.cat([-most, most])], "extra": extra}
         found, truth = stepped("sgd", given), stepped("sgd", given, "reference")
         assert cases.same(cases.written(found), cases.written(truth))
+        assert int(found["params"][0].isinf().sum()) == (2 if rounding == SPLIT_MASTER else 4)
 
 
 @pytest.mark.parametrize("first", [0, 1 << 20, (1 << 32) - 64, 5 << 32])
