@@ -21,6 +21,7 @@ from .optim_step_cases import assert_bits_of_the_cpu, assert_close, stepped
 pytestmark = [
     pytest.mark.triton,
     pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") != "1", reason="needs TRITON_INTERPRET=1"),
+    pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning"),  # of the interpreter's NumPy
 ]
 every_variant = pytest.mark.parametrize(("name", "count"), cases.VARIANTS)
 
@@ -74,6 +75,46 @@ def test_optim_triton_first_step(name, count):
     with nothing_on_the_host():
         found = stepped(name, given)
     assert cases.same(cases.written(found), cases.written(stepped(name, given)))
+
+
+SWITCHES = [
+    ("sgd", 1, {"nesterov": 1.0}), ("exponentiated_sgd", 1, {"nesterov": 1.0, "min_magnitude": 0.5}),
+    ("exponentiated_adamw", 2, {"min_magnitude": 0.5}), ("adam", 2, {"decoupled": 0.0}), ("nadam", 2, {"decoupled": 0.0}),
+    ("radam", 2, {"decoupled": 0.0, "beta2": 0.5}), ("adabelief", 2, {"decoupled": 0.0, "rectify": 0.0}),
+    ("adabelief", 3, {"rectify": 0.0}), ("adabelief", 2, {"fixed_decay": 1.0, "beta2": 0.5}),
+    ("adabelief", 2, {"degenerated_to_sgd": 0.0, "beta2": 0.5}), ("grams", 2, {"correct_bias": 0.0}),
+    ("ademamix", 3, {"alpha_warmup": 0.0, "beta3_warmup": 0.0}), ("ademamix", 3, {"alpha_warmup": 3.0, "beta3_warmup": 3.0}),
+    ("madgrad", 3, {"decoupled": 0.0}), ("madgrad", 2, {"lr": 0.0}), ("madgrad", 3, {"lr": 0.0}),
+    ("mirror_madgrad", 2, {"decoupled": 0.0}), ("mirror_madgrad", 2, {"lr": 0.0}), ("adam", 2, {"beta1": 0.0}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "count", "switches"), SWITCHES, ids=str)
+def test_optim_triton_switches(name, count, switches):
+    given = cases.inputs(name, count)
+    given["hyper"] = [switches.get(h, value) for h, value in zip(RULES[name].hyper, given["hyper"], strict=True)]
+    assert_close(name, given, 4)
+    assert_bits_of_the_cpu(name, given)
+
+
+@pytest.mark.parametrize(("name", "count"), [("madgrad", 2), ("madgrad", 3), ("mirror_madgrad", 2), ("diffgrad", 3)])
+def test_optim_triton_numbers_of_every_size(name, count):
+    """Cube roots of subnormal, huge and no sums without eps; exp of what it rounds to 0."""
+    given = cases.inputs(name, count, shapes=((8,),))
+    given["hyper"] = [
+        0.0 if h in ("eps", "weight_decay") else x for h, x in zip(RULES[name].hyper, given["hyper"], strict=True)
+    ]
+    given["grads"][0][:2] = 0
+    given["states"][0][:8] = torch.tensor([0.0, 1e-40, 1e-37, 1e-20, 1.0, 1e30, 3e38, torch.inf])
+    if name == "diffgrad":
+        given["states"][0][:8], given["states"][2][:4] = 1.0, torch.tensor([80.0, 88.0, 300.0, -1e30])
+    found, truth = stepped(name, given), stepped(name, given, "reference")
+    scale = truth["params"][0].abs() + given["params"][0].abs()
+    error = ((found["params"][0] - truth["params"][0]) / scale).nan_to_num(nan=0.0).abs()
+    assert torch.equal(found["params"][0].isfinite(), truth["params"][0].isfinite())
+    assert float(error.max()) <= 2 * 2.0**-23, error  # 0 seen
+    if name != "diffgrad":
+        assert_bits_of_the_cpu(name, given)
 
 
 SIZES = {

@@ -38,13 +38,14 @@ def test_optim_triton_rounds_like_the_reference(name, count, p_dtype, s_dtype, r
 @pytest.mark.parametrize("rounding", [NEAREST, STOCHASTIC, KAHAN, SPLIT_MASTER, MASTER])
 @pytest.mark.parametrize("dtype", cases.HALVES, ids=str)
 def test_optim_triton_keeps_every_pattern(dtype, rounding):
-    """Steps of learning rate 0."""
+    """Steps of learning rate 0, with a prologue that changes nothing."""
     if (dtype, rounding) == (torch.float16, SPLIT_MASTER):
         pytest.skip("float16 is not the upper half of a float32")
     start = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(dtype)
     extra = {KAHAN: torch.full((65536,), -0.0, dtype=dtype), SPLIT_MASTER: torch.zeros(65536, dtype=torch.int16)}
     extra[MASTER] = start.float()
     changes = {"params": [start.clone()], "extra": extra.get(rounding), "lr": torch.tensor(0.0)}
+    changes["coefficients"] = torch.tensor([[1.0], [1.0], [0.0], [torch.inf]], dtype=torch.float64)
     given = cases.inputs("sgd", 0, dtype, cases.F32, rounding, ((65536,),), **changes)
     given["hyper"][3] = 0.0
     found = stepped("sgd", given)["params"][0]
