@@ -58,7 +58,8 @@ def _sums_fake(count: int):  # type: ignore[no-untyped-def]
 
 for _rule in RULES.values():
     _reference = make_projected_step(_rule) if _rule.op in PROJECTED else make_step(_rule)
-    _backend.register(f"optim_{_rule.op}_", _reference, ("cpp",))
+    _kernels = ("cpp", "triton") if _rule.op in ELEMENTWISE else ("cpp",)
+    _backend.register(f"optim_{_rule.op}_", _reference, _kernels)
     _native.register_fake(f"optim_{_rule.op}_", _writes_only)
 _backend.register("optim_scaled_rows_", scaled_rows, ("cpp",))
 _native.register_fake("optim_scaled_rows_", _writes_only)
