@@ -13,6 +13,7 @@
 #include "../common/parallel.h"
 #include "../common/tensor.h"
 #include "chunk.h"
+#include "measures.h"
 #include "rule.h"
 #include "staging.h"
 #include "step_arguments.h"

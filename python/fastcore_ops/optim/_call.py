@@ -112,6 +112,14 @@ class Call:
             self.rounding(), self.group["seed"], by_row,
         )  # fmt: skip
 
+    def quantile(self, q: float, scaling: Scaling) -> Tensor:
+        """Quantile of the magnitudes of each gradient as the prologue has it so far."""
+        operator = _backend.pick("optim_quantile", self.device, self.forced)
+        return operator(
+            self.targets, self.gradients, self.flat.steps, self.flat.extra, self.index, q, scaling.grad_scale, self.rows,
+            self.rounding(),
+        )  # fmt: skip
+
     def step(
         self, operator: Callable[..., None], hyper: list[float], scaling: Scaling, states: list[Tensor] | None = None
     ) -> None:

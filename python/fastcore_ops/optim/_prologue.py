@@ -17,8 +17,13 @@ _TINY = 1e-30
 
 
 def needs_sums(group: dict[str, Any]) -> bool:
-    """Whether a group's step needs sums over whole gradients."""
-    return group["max_norm"] is not None or group["skip_nonfinite"] or group["perp_grad"]
+    """Whether a group's step must look at whole gradients first."""
+    return (
+        group["max_norm"] is not None
+        or group["skip_nonfinite"]
+        or group["perp_grad"]
+        or group["clip_quantile"] is not None
+    )
 
 
 def constant_rows(group: dict[str, Any], call: Call) -> Tensor | None:
@@ -55,6 +60,8 @@ def prepare_rows(
         if call.group["perp_grad"]:
             _project(call, scaling)
         call.sums = None
+        if call.group["clip_quantile"] is not None:
+            _cut(call, scaling)
     return scaling
 
 
@@ -85,6 +92,13 @@ def _clip(call: Call, norm: Tensor, most: float | Tensor | None) -> None:
         call.rows = plain_rows(len(call.params), call.device)
     factor = (most / (norm + 1e-6)).clamp(max=1.0).to(call.device)
     call.rows[0] = factor
+
+
+def _cut(call: Call, scaling: Scaling) -> None:
+    """Limit each gradient's elements to a quantile of their magnitudes (after the limit that is given, if there is one)."""
+    if call.rows is None:
+        call.rows = plain_rows(len(call.params), call.device)
+    call.rows[3] = call.quantile(float(call.group["clip_quantile"]), scaling)
 
 
 def _project(call: Call, scaling: Scaling) -> None:
