@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
+from .. import _backend
 from . import _reference_two_phase
 from ._call import Call, Scaling
+from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
 from ._rule import Rule, State, Sums
 from ._switches import Switches
@@ -106,6 +108,11 @@ class DoG(FusedOptimizer):
             if of_group:
                 self._size_group(group, of_group, scaling)
 
+    def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:
+        """The step, which does not look at where it began."""
+        operator = _backend.pick(f"optim_{self.rule.op}_", call.device, call.forced)
+        call.step(operator, self.hyper(call.group), scaling, [])
+
     def _size_group(self, group: dict[str, Any], calls: list[Call], scaling: Scaling) -> None:
         device = calls[0].device
         totals = torch.stack([call.sums.sum(1).to(device) for call in calls if call.sums is not None]).sum(0)
@@ -143,7 +150,7 @@ def step_sizes(
     init_eta = group["init_eta"]
     start = 0.0 if init_eta is not None else float(group["reps_rel"]) * (1 + size.sqrt())
     rbar = torch.where(first, start + torch.zeros_like(rbar), torch.maximum(rbar, moved.sqrt()))
-    total = total + squares + torch.where(first, float(group["eps"]), 0.0)
+    total = total + squares + float(group["eps"]) * first.to(total.dtype)
     eta = torch.where(total > 0, group["lr"] * rbar / total.sqrt(), torch.zeros_like(rbar))
     eta = torch.where(total.isnan(), total, eta)
     if init_eta is not None:
