@@ -80,12 +80,7 @@ class OPTAMSGrad(FusedOptimizer):
         theta: Literal["current", "previous"] = "current",
         **switches: Unpack[Switches],
     ) -> None:
-        name = type(self).__name__
-        if theta not in ("current", "previous"):
-            reject(name, '`theta` "current" or "previous"', repr(theta))
-        if not ridge > 0:
-            reject(name, "`ridge` above 0", ridge, "Without it equal gradients have no extrapolation.")
-        history = count(name, "history", history, 1)
+        history = count(type(self).__name__, "history", history, 1)
         defaults = {"lr": lr, "betas": betas, "eps": eps, "history": history, "ridge": ridge, "theta": theta}
         super().__init__(params, defaults, dict(switches))
 
@@ -113,14 +108,24 @@ class OPTAMSGrad(FusedOptimizer):
         """Add a group; all have one history."""
         super().add_param_group(param_group)
         group, first = self.param_groups[-1], self.param_groups[0]
-        problem = next((k for k in ("history", "ridge") if group[k] != first[k]), None)
-        if problem is not None or group["capturable"]:
+        try:
+            self._check_group(group, first)
+        except Exception:
             self.param_groups.pop()
-        if problem is not None:
-            reject(type(self).__name__, f"one `{problem}` for all groups ({first[problem]})", group[problem])
-        if group["capturable"]:
-            raise RuntimeError("OPTAMSGrad: `capturable` is not supported: the extrapolation is solved on the host")
+            raise
         group.setdefault("gradients_kept", first.get("gradients_kept", 0))
+
+    def _check_group(self, group: dict[str, Any], first: dict[str, Any]) -> None:
+        name = type(self).__name__
+        if group["theta"] not in ("current", "previous"):
+            reject(name, '`theta` "current" or "previous"', repr(group["theta"]))
+        if not group["eps"] > 0:
+            reject(name, "Invalid `eps`: it must be positive", group["eps"], "The least entry of v_hat is divided by.")
+        for key in ("history", "ridge"):
+            if group[key] != first[key]:
+                reject(name, f"one `{key}` for all groups ({first[key]})", group[key])
+        if group["capturable"]:
+            raise RuntimeError(f"{name}: `capturable` is not supported: the extrapolation is solved on the host")
 
     def sum_up(self, calls: list[Call], scaling: Scaling) -> None:
         """Keep the gradients, and forecast the next ones."""
@@ -180,9 +185,8 @@ def extrapolation(gram: Tensor, ridge: float) -> list[float]:
         return [1.0]
     differences = torch.diff(torch.eye(known, dtype=torch.float64), dim=0)
     squares = differences @ gram @ differences.T
-    norm = torch.linalg.matrix_norm(squares, 2)
-    if not norm > 0:  # equal gradients, or some that are not finite
+    if not (squares.isfinite().all() and squares.any()):  # gradients that are not finite, or equal ones
         return [0.0] * (known - 1) + [1.0]
-    system = squares / norm + ridge * torch.eye(known - 1, dtype=torch.float64)
+    system = squares / torch.linalg.matrix_norm(squares, 2) + ridge * torch.eye(known - 1, dtype=torch.float64)
     z = torch.linalg.solve(system, torch.ones(known - 1, dtype=torch.float64))
     return [*(z / z.sum()).tolist(), 0.0]
