@@ -133,7 +133,7 @@ class OPTAMSGrad(FusedOptimizer):
             return
         history, kept = int(self.param_groups[0]["history"]), int(self.param_groups[0]["gradients_kept"])
         newest = kept % history
-        flats = list({id(flat): flat for flat in self._flats()}.values())
+        flats = self._flats()
         for flat in flats:
             flat.states[_OWN + newest].zero_()
         for call in calls:
@@ -150,7 +150,11 @@ class OPTAMSGrad(FusedOptimizer):
             group["gradients_kept"] = kept + 1
 
     def _flats(self) -> list[Flat]:
-        return [flat for kernel in self._kernels.values() for flat in kernel.flats]
+        """Of all parameters that have past gradients, whether they have one now or not."""
+        kernels = [self._kernel(position) for position in range(len(self.param_groups))]
+        for kernel in kernels:
+            kernel.take_up_states()
+        return [flat for kernel in kernels for flat in kernel.flats]
 
     def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:
         """The step, which does not look at the past gradients."""
@@ -161,18 +165,22 @@ class OPTAMSGrad(FusedOptimizer):
 def _gram(flats: list[Flat], order: list[int]) -> Tensor:
     """Inner products of the past gradients over all parameters, float64."""
     gram = torch.zeros(len(order), len(order), dtype=torch.float64)
+    by_id = torch.cat([flat.index[2] for flat in flats]).argsort()  # however they are laid out: the same bits
     for i, left in enumerate(order):
         for j, right in enumerate(order[: i + 1]):
-            total = sum(_dot(flat.states[_OWN + left], flat.states[_OWN + right]) for flat in flats)
-            gram[i, j] = gram[j, i] = total
+            products = torch.cat([_dots(flat, left, right).cpu() for flat in flats])
+            gram[i, j] = gram[j, i] = products[by_id].sum()
     return gram
 
 
-def _dot(x: Tensor, y: Tensor) -> float:
-    operator = _backend.pick("optim_dots", x.device, None if x.dtype == y.dtype else "reference")
-    index = torch.tensor([[0], [0], [0], [1 if x.numel() != 1 else 0]])
-    sums = operator([x], [y], [], torch.zeros(1), None, index, [0.0], None, None, None, None, False, 0, 0, False)
-    return float(sums[1, 0])
+def _dots(flat: Flat, left: int, right: int) -> Tensor:
+    """Inner products of two past gradients, parameter by parameter."""
+    x, y = flat.views[f"past_gradient_{left}"], flat.views[f"past_gradient_{right}"]
+    operator = _backend.pick("optim_dots", x[0].device, None)
+    sums: Tensor = operator(
+        x, y, [], flat.steps, None, flat.index, [0.0], None, None, None, None, False, 0, 0, False
+    )  # fmt: skip
+    return sums[1]
 
 
 def extrapolation(gram: Tensor, ridge: float) -> list[float]:
