@@ -42,7 +42,7 @@ struct Layout {
 
   // Rows: what stands together by the first dimension; a number has one.
   int64_t rows() const { return dim == 0 ? 1 : size[0]; }
-  bool rows_in_order() const { return dim == 0 || size[0] <= 1 || stride[0] * size[0] == numel(); }
+  bool rows_in_order() const { return dim == 0 || size[0] <= 1 || numel() == 0 || stride[0] * size[0] == numel(); }
 
   bool operator==(const Layout& other) const {
     if (dim != other.dim) return false;

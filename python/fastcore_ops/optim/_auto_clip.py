@@ -94,7 +94,7 @@ class AutoClip(Optimizer):
         filled = self._seen.clamp(max=self.capacity)
         unused = torch.arange(known.numel(), device=known.device) >= filled
         ordered = torch.where(unused, torch.inf, known).sort().values
-        at = (filled - 1).clamp_min(0) * (self.percentile / 100)
+        at = (filled - 1).clamp_min(0).double() * (self.percentile / 100)
         low = at.floor().long()
         high = torch.minimum(low + 1, (filled - 1).clamp_min(0))
         return torch.lerp(ordered[low], ordered[high], at - low)

@@ -169,6 +169,15 @@ class Call:
         return torch.cat([torch.arange(starts[slot], starts[slot] + counts[slot]) for slot in self.slots])
 
 
+def total(calls: list[Call], device: torch.device, which: slice = slice(None)) -> Tensor:
+    """Sums over all parameters, added up in the order of their ids: how calls share them out changes no bit."""
+    sums = torch.cat([call.sums[which].to(device) for call in calls if call.sums is not None], 1)
+    if len(calls) > 1:
+        order = torch.cat([call.index[2] for call in calls]).argsort(stable=True)
+        sums = sums[:, order.to(device)]
+    return sums.sum(1)
+
+
 def plain_rows(count: int, device: torch.device) -> Tensor:
     """Coefficients of a prologue that changes nothing."""
     rows = torch.ones(4, count, dtype=torch.float64, device=device)

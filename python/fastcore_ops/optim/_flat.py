@@ -35,7 +35,7 @@ def layout_code(p: Tensor) -> int:
 
 def has_rows_in_order(p: Tensor) -> bool:
     """Whether the elements are dense and those of one index of the first dimension stand together."""
-    return is_dense(p) and (p.dim() == 0 or p.shape[0] <= 1 or p.stride(0) * p.shape[0] == p.numel())
+    return is_dense(p) and (p.dim() == 0 or p.shape[0] <= 1 or p.numel() in (0, p.stride(0) * p.shape[0]))
 
 
 def _view(flat: Tensor, start: int, like: Tensor) -> Tensor:

@@ -95,15 +95,21 @@ class GroupKernel:
 
     def _prepare(self, params: list[Tensor]) -> bool:
         """Plan for these parameters unless they are those of the last step; whether it did."""
-        kinds = self.optimizer.states(self.group)
-        fresh = not (len(params) == len(self._planned) and all(map(is_, params, self._planned))) or kinds != self._kinds
+        changed = self._follow_kinds()
+        fresh = changed or not (len(params) == len(self._planned) and all(map(is_, params, self._planned)))
         if fresh:
-            if kinds != self._kinds:  # a switch that brings or drops a state
-                self.flats, self._kinds = [], kinds
             self._planned = []
             self._plan(params)
         self._adopt_replaced()
         return fresh
+
+    def _follow_kinds(self) -> bool:
+        """Begin anew where a switch brings or drops a state; whether one did."""
+        kinds = self.optimizer.states(self.group)
+        changed = kinds != self._kinds
+        if changed:
+            self.flats, self._kinds, self._planned = [], kinds, []
+        return changed
 
     def _forced(self, flat: Flat) -> str | None:
         fused = self.group["fused"]
@@ -116,16 +122,19 @@ class GroupKernel:
             return "reference"
         return "reference" if fused is False else _backend.forced(None)
 
+    def take_up_states(self) -> None:
+        """Lay out every parameter that has states, also those without a gradient now."""
+        self._follow_kinds()
+        self._lay_out([p for p in self.group["params"] if self.optimizer.state.get(p)])
+        self._adopt_replaced()
+
     # The plan ------------------------------------------------------------------------------------------------------
 
     def _plan(self, params: list[Tensor]) -> None:
         for p in params:
             self._check(p)
+        self._lay_out(params)
         place = {id(p): (flat, slot) for flat in self.flats for slot, p in enumerate(flat.params)}
-        missing = [p for p in dict.fromkeys(params) if id(p) not in place]
-        for flat in self._make_flats(missing):
-            self.flats.append(flat)
-            place.update({id(p): (flat, slot) for slot, p in enumerate(flat.params)})
         grouped: dict[tuple[int, int], list[tuple[Tensor, int]]] = defaultdict(list)
         seen: dict[int, int] = defaultdict(int)
         for p in params:  # a parameter that is listed twice steps twice, in a call of its own
@@ -135,6 +144,10 @@ class GroupKernel:
         by_id = {id(flat): flat for flat in self.flats}
         self._calls = [self._call(by_id[key[0]], members) for key, members in grouped.items()]
         self._planned = list(params)
+
+    def _lay_out(self, params: Sequence[Tensor]) -> None:
+        known = {id(p) for flat in self.flats for p in flat.params}
+        self.flats += self._make_flats([p for p in dict.fromkeys(params) if id(p) not in known])
 
     def _call(self, flat: Flat, members: Sequence[tuple[Tensor, int]]) -> Call:
         params, slots = [p for p, _ in members], [slot for _, slot in members]

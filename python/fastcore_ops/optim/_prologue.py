@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._call import Call, Scaling, plain_rows
+from ._call import Call, Scaling, plain_rows, total
 
 _TINY = 1e-30
 
@@ -71,8 +71,7 @@ def _total_norm(calls: list[Call], scaling: Scaling) -> Tensor:
         if call.sums is None:
             call.sums = call.measure("squares", None)
     device = calls[0].device
-    squares = torch.stack([call.sums[-1].sum().to(device) for call in calls if call.sums is not None]).sum()
-    norm = squares.sqrt()
+    norm = total(calls, device, slice(-1, None))[0].sqrt()
     return norm if scaling.grad_scale is None else norm / scaling.grad_scale.to(device)
 
 
