@@ -1,7 +1,8 @@
 """What the rows of the optimizers share: rules, sides, a race between them, and how a line is judged.
 
 A race is run in one worker process: every side steps equal parameters on the same threads, in interleaved rounds. It is run
-again, up to three times, where the bandwidth of the memory before and after it differs by more than a fifth.
+again, up to three times, where the bandwidth of the memory differs by more than a fifth before and after it, or within either
+measurement.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ def race(context: Context, threads: int | None, parameters: str, sides: dict[str
         before = _bandwidth(worker)
         found = worker.ask("call", timeout=1800, name="race", again=attempt > 0, **asked)["value"]
         after = _bandwidth(worker)
-        noisy = any(max(before[k], after[k]) / min(before[k], after[k]) - 1 > NOISE for k in before)
+        noisy = max(before.pop("unrest"), after.pop("unrest")) > NOISE
+        noisy |= any(max(before[k], after[k]) / min(before[k], after[k]) - 1 > NOISE for k in before)
         if not noisy:
             break
     spread = {name: Spread(tuple(values)) for name, values in found["times"].items()}

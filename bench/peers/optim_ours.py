@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -112,15 +113,19 @@ class Peer(BasePeer):
         return counts
 
     def bandwidth(self, elements: int, seconds: float) -> dict[str, float]:
-        """Seconds per element of a float32 stream that is only read, and of one that is read and written in place."""
+        """Seconds per element of a float32 stream that is only read, and of one that is read and written in place.
+
+        `unrest` is by how much the median of either exceeds the best: another program at work all the time shows there.
+        """
         torch = self.torch
         x = torch.ones(elements)
-        best = {"read": float("inf"), "update": float("inf")}
+        times: dict[str, list[float]] = {"read": [], "update": []}
         statements: dict[str, Callable[[], Any]] = {"read": x.sum, "update": lambda: x.mul_(1.0)}
         end = perf_counter() + seconds
         while perf_counter() < end:
             for name, statement in statements.items():
                 begin = perf_counter()
                 statement()
-                best[name] = min(best[name], (perf_counter() - begin) / elements)
-        return best
+                times[name].append((perf_counter() - begin) / elements)
+        best = {name: min(values) for name, values in times.items()}
+        return {**best, "unrest": max(median(values) / best[name] for name, values in times.items()) - 1}
