@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend
-from ._flat import Flat, row_count
+from ._flat import Flat
 from ._switches import STOCHASTIC, rounding_code
 
 _HALF = (torch.bfloat16, torch.float16)
@@ -70,6 +70,8 @@ class Call:
 
     def fits(self) -> bool:
         """Whether gradients and parameters still have the dtypes and layouts of the plan."""
+        if torch.compiler.is_compiling():  # a trace is of one layout
+            return True
         copied = set(self.copied) | set(self.gaps)
         return all(
             p.grad.dtype == p.dtype and p.grad.device == p.device and p.grad.shape == p.shape
@@ -164,7 +166,7 @@ class Call:
         by_row = any(scalar.name == name and scalar.by_row for scalar in self.flat.numbers)
         if not by_row:
             return torch.tensor(self.slots, dtype=torch.int64)
-        counts = [row_count(p) for p in self.flat.params]
+        counts = self.flat.rows
         starts = [sum(counts[:slot]) for slot in range(len(counts))]
         return torch.cat([torch.arange(starts[slot], starts[slot] + counts[slot]) for slot in self.slots])
 

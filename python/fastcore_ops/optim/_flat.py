@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import is_, itemgetter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,17 +58,59 @@ class Flat:
     extra: Tensor | None
     extra_name: str
     index: Tensor  # (4, n): start, slot, id, code of the memory layout
-    views: dict[str, list[Tensor]]  # what stands in optimizer.state
+    rows: list[int]  # of each parameter
+    views: dict[str, list[Tensor]]  # what stands in optimizer.state, or will from the first gradient on
     dtype: torch.dtype  # of the parameters (real, where they are complex)
     state_dtype: torch.dtype
-    entries: list[dict[str, Tensor]] = field(default_factory=list)  # the parameters' dicts in optimizer.state
+    # Of the parameters that have had a gradient, in the order in which they had it:
+    position: dict[int, int] = field(default_factory=dict)  # by slot
+    entries: list[dict[str, Tensor]] = field(default_factory=list)  # their dicts in optimizer.state
+    standing: dict[str, list[Tensor]] = field(default_factory=dict)  # their views
 
     def stands_in_its_entries(self) -> bool:
         """Whether nobody has replaced a tensor in them."""
         try:
-            return all(all(map(is_, map(itemgetter(name), self.entries), views)) for name, views in self.views.items())
+            return all(all(map(is_, map(itemgetter(name), self.entries), at)) for name, at in self.standing.items())
         except KeyError:
             return False
+
+    def stands_in(self, slot: int, entry: dict[str, Tensor] | None) -> bool:
+        """Whether this is a parameter's entry, and nobody has replaced a tensor in it."""
+        place = self.position.get(slot)
+        if place is None or entry is None or self.entries[place] is not entry:
+            return False
+        return all(entry.get(name) is views[slot] for name, views in self.views.items())
+
+    def adopt(self, slot: int, entry: dict[str, Any]) -> None:
+        """Take over what stands in an entry, and put views of the flat memory in its place."""
+        if slot not in self.position or not entry:
+            self.start_anew(slot)
+        if entry and "step" not in entry:  # of an optimizer that keeps none: not the first step
+            self.views["step"][slot].fill_(1)
+        for name, views in self.views.items():
+            given = entry.get(name)
+            if given is not None and given is not views[slot]:
+                views[slot].copy_(torch.as_tensor(given))
+            entry[name] = views[slot]
+        self._remember(slot, entry)
+
+    def _remember(self, slot: int, entry: dict[str, Tensor]) -> None:
+        if slot in self.position:
+            self.entries[self.position[slot]] = entry
+            return
+        self.position[slot] = len(self.entries)
+        self.entries.append(entry)
+        for name, views in self.views.items():
+            self.standing.setdefault(name, []).append(views[slot])
+
+    def renew_entries(self, state: dict[Any, dict[str, Tensor]]) -> bool:
+        """Look up the entries of optimizer.state; whether all are still there."""
+        there = [(slot, state[self.params[slot]]) for slot in self.position if self.params[slot] in state]
+        complete = len(there) == len(self.position)
+        self.position, self.entries, self.standing = {}, [], {}
+        for slot, entry in there:
+            self._remember(slot, entry)
+        return complete
 
     def start_anew(self, slot: int) -> None:
         """Give a parameter the states of one that has not been stepped yet."""
@@ -134,7 +177,7 @@ def make_flat(
     step_device: torch.device,
     in_place: Callable[[Tensor], bool] = is_dense,
 ) -> Flat:
-    """Lay the states out, each as its rule says it begins; a parameter not ``in_place`` is stepped in a contiguous copy."""
+    """Lay the states out; a parameter not ``in_place`` is stepped in a contiguous copy."""
     like = params[0]
     layouts = [p if in_place(p) else torch.empty(p.shape, device="meta") for p in params]
     *starts, total = _starts(params)
@@ -156,8 +199,5 @@ def make_flat(
         views[extra_name] = [_view(extra, start, p) for start, p in zip(starts, layouts, strict=True)]
     codes = [layout_code(p) for p in layouts]
     index = torch.tensor([starts, list(range(len(params))), list(ids), codes], dtype=torch.int64)
-    kinds = tuple(states), tuple(scalars)
-    made = Flat(params, *kinds, flats, steps, numbers, extra, extra_name, index, views, like.dtype, state_dtype)
-    for slot in range(len(params)):
-        made.start_anew(slot)
-    return made
+    kinds, rows = (tuple(states), tuple(scalars)), [row_count(p) for p in params]
+    return Flat(params, *kinds, flats, steps, numbers, extra, extra_name, index, rows, views, like.dtype, state_dtype)

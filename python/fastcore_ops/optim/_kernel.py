@@ -43,32 +43,34 @@ class GroupKernel:
     def __init__(self, optimizer: FusedOptimizer, group: dict[str, Any], first: int) -> None:
         self.optimizer, self.group, self.first = optimizer, group, first
         self.flats: list[Flat] = []
+        self._place: dict[int, tuple[Flat, int]] = {}  # flat and slot of a parameter, by its id
         self._planned: list[Tensor] = []
         self._calls: list[Call] = []
-        self._seen: list[dict[str, Any]] = []
+        self._single: dict[int, list[Call]] = {}  # of parameters that are stepped alone, by their id
         self._kinds: tuple[State, ...] = ()
 
     def load(self, params: list[Tensor], grads: list[Any]) -> list[Call]:
         """Calls that have taken up these parameters and gradients, for steps that look at them more than once."""
-        if not self._prepare(params) and not all(call.fits() for call in self._calls):
-            self._plan_anew(params)
-        for call in self._calls:
-            call.load(grads if len(self._calls) == 1 else None)
-        return self._calls
+        fresh, calls = self._prepare(params)
+        if not fresh and not all(call.fits() for call in calls):
+            calls = self._plan_anew(params)
+        for call in calls:
+            call.load(grads if len(calls) == 1 else None)
+        return calls
 
     def step(self, params: list[Tensor], grads: list[Any], scaling: Scaling) -> None:
         """One step of these parameters with these gradients."""
-        fresh = self._prepare(params)
+        fresh, calls = self._prepare(params)
         done: list[Tensor] = []
         try:
-            self._run(grads if len(self._calls) == 1 else None, scaling, done)
+            self._run(calls, grads if len(calls) == 1 else None, scaling, done)
         except RuntimeError:
             if fresh:
                 raise
             self._look_again(params, done, scaling)
 
-    def _run(self, grads: list[Any] | None, scaling: Scaling, done: list[Tensor]) -> None:
-        for call in self._calls:
+    def _run(self, calls: list[Call], grads: list[Any] | None, scaling: Scaling, done: list[Tensor]) -> None:
+        for call in calls:
             call.load(grads)
             call.rows = constant_rows(self.group, call)
             self.run(call, scaling)
@@ -85,31 +87,54 @@ class GroupKernel:
         left = list(params)
         for p in done:  # one of a parameter that is listed twice may be left
             left.pop(next(i for i, other in enumerate(left) if other is p))
-        self._plan_anew(left)
-        self._run(None, scaling, [])
+        self._run(self._plan_anew(left), None, scaling, [])
         self._planned = []
 
-    def _plan_anew(self, params: list[Tensor]) -> None:
-        self.flats, self._planned = [], []
-        self._prepare(params)
+    def _plan_anew(self, params: list[Tensor]) -> list[Call]:
+        self._forget()
+        return self._prepare(params)[1]
 
-    def _prepare(self, params: list[Tensor]) -> bool:
-        """Plan for these parameters unless they are those of the last step; whether it did."""
-        changed = self._follow_kinds()
-        fresh = changed or not (len(params) == len(self._planned) and all(map(is_, params, self._planned)))
+    def _forget(self) -> None:
+        self.flats, self._place, self._planned, self._single = [], {}, [], {}
+
+    def _prepare(self, params: list[Tensor]) -> tuple[bool, list[Call]]:
+        """Calls that serve these parameters, and whether they are new: else they are those of the last step."""
+        self._follow_kinds()
+        if len(params) == 1:
+            return self._prepare_one(params[0])
+        fresh = not (len(params) == len(self._planned) and all(map(is_, params, self._planned)))
         if fresh:
             self._planned = []
-            self._plan(params)
-        self._adopt_replaced()
-        return fresh
+            self._calls = self._plan(params)
+            self._planned = list(params)
+        for flat in self.flats:
+            if not flat.stands_in_its_entries():
+                for slot in list(flat.position):
+                    flat.adopt(slot, self.optimizer.state[flat.params[slot]])
+        return fresh, self._calls
 
-    def _follow_kinds(self) -> bool:
-        """Begin anew where a switch brings or drops a state; whether one did."""
+    def _prepare_one(self, p: Tensor) -> tuple[bool, list[Call]]:
+        """Of a parameter that is stepped alone, whatever the others do: nothing here takes longer if they are many."""
+        fresh = id(p) not in self._single
+        if fresh:
+            self._single[id(p)] = self._plan([p])
+        flat, slot = self._place[id(p)]
+        if not flat.stands_in(slot, self.optimizer.state.get(p)):
+            flat.adopt(slot, self.optimizer.state[p])
+        return fresh, self._single[id(p)]
+
+    def renew_entries(self) -> None:
+        """Look up the entries of ``optimizer.state``, of which some have been replaced; those that are gone start anew."""
+        for flat in self.flats:
+            if not flat.renew_entries(self.optimizer.state):
+                self._planned = []
+
+    def _follow_kinds(self) -> None:
+        """Begin anew where a switch brings or drops a state."""
         kinds = self.optimizer.states(self.group)
-        changed = kinds != self._kinds
-        if changed:
-            self.flats, self._kinds, self._planned = [], kinds, []
-        return changed
+        if kinds != self._kinds:
+            self._forget()
+            self._kinds = kinds
 
     def _forced(self, flat: Flat) -> str | None:
         fused = self.group["fused"]
@@ -125,29 +150,43 @@ class GroupKernel:
     def take_up_states(self) -> None:
         """Lay out every parameter that has states, also those without a gradient now."""
         self._follow_kinds()
-        self._lay_out([p for p in self.group["params"] if self.optimizer.state.get(p)])
-        self._adopt_replaced()
+        known = [p for p in self.group["params"] if self.optimizer.state.get(p)]
+        if any(id(p) not in self._place for p in known):
+            self._lay_out(known)
+        for p in known:
+            flat, slot = self._place[id(p)]
+            if slot not in flat.position:
+                flat.adopt(slot, self.optimizer.state[p])
 
     # The plan ------------------------------------------------------------------------------------------------------
 
-    def _plan(self, params: list[Tensor]) -> None:
+    def _plan(self, params: list[Tensor]) -> list[Call]:
         for p in params:
             self._check(p)
-        self._lay_out(params)
-        place = {id(p): (flat, slot) for flat in self.flats for slot, p in enumerate(flat.params)}
+        if any(id(p) not in self._place for p in params):
+            self._lay_out(params)
         grouped: dict[tuple[int, int], list[tuple[Tensor, int]]] = defaultdict(list)
         seen: dict[int, int] = defaultdict(int)
+        by_id: dict[int, Flat] = {}
         for p in params:  # a parameter that is listed twice steps twice, in a call of its own
-            flat, slot = place[id(p)]
+            flat, slot = self._place[id(p)]
+            if slot not in flat.position:
+                flat.adopt(slot, self.optimizer.state[p])
+            by_id[id(flat)] = flat
             grouped[id(flat), seen[id(p)]].append((p, slot))
             seen[id(p)] += 1
-        by_id = {id(flat): flat for flat in self.flats}
-        self._calls = [self._call(by_id[key[0]], members) for key, members in grouped.items()]
-        self._planned = list(params)
+        return [self._call(by_id[key[0]], members) for key, members in grouped.items()]
 
-    def _lay_out(self, params: Sequence[Tensor]) -> None:
-        known = {id(p) for flat in self.flats for p in flat.params}
-        self.flats += self._make_flats([p for p in dict.fromkeys(params) if id(p) not in known])
+    def _lay_out(self, params: list[Tensor]) -> None:
+        """Lay out states of these parameters, and of all others of the group that have or may get a gradient."""
+        others = [
+            q for q in self.group["params"] if q.grad is not None or (q.requires_grad and q.dtype.is_floating_point)
+        ]
+        missing = [p for p in dict.fromkeys([*params, *others]) if id(p) not in self._place]
+        order = {id(p): i for i, p in enumerate(self.group["params"])}
+        for flat in self._make_flats(sorted(missing, key=lambda p: order[id(p)])):
+            self.flats.append(flat)
+            self._place.update({id(p): (flat, slot) for slot, p in enumerate(flat.params)})
 
     def _call(self, flat: Flat, members: Sequence[tuple[Tensor, int]]) -> Call:
         params, slots = [p for p, _ in members], [slot for _, slot in members]
@@ -209,7 +248,6 @@ class GroupKernel:
                 if name in {state.name for state in flat.kinds} | {flat.extra_name}:
                     flat.views[name] = [torch.view_as_complex(view) for view in views]
         flat.params = params
-        self._adopt(flat)
         return flat
 
     def _state_dtype(self, p: Tensor) -> torch.dtype:
@@ -222,29 +260,3 @@ class GroupKernel:
                 return dtype.to_real() if dtype.is_complex else dtype
         dtype = p.dtype.to_real() if p.is_complex() else p.dtype
         return self.optimizer.default_state_dtype(dtype)
-
-    def _adopt_replaced(self) -> None:
-        """Take over entries that somebody has replaced; that nobody has is found out without looking parameters up."""
-        state = self.optimizer.state
-        if not (len(state) == len(self._seen) and all(map(is_, state.values(), self._seen))):
-            for flat in self.flats:
-                flat.entries = [state[p] for p in flat.params]
-            self._seen = list(state.values())
-        for flat in self.flats:
-            if not flat.stands_in_its_entries():
-                self._adopt(flat)
-
-    def _adopt(self, flat: Flat) -> None:
-        """Take over what stands in the state dict, and put views of the flat memory in its place."""
-        for slot, p in enumerate(flat.params):
-            state = self.optimizer.state[p]
-            if not state:
-                flat.start_anew(slot)
-            elif "step" not in state:  # of an optimizer that keeps none: not the first step
-                flat.views["step"][slot].fill_(1)
-            for name, views in flat.views.items():
-                given = state.get(name)
-                if given is not None and given is not views[slot]:
-                    views[slot].copy_(torch.as_tensor(given))
-                state[name] = views[slot]
-        flat.entries = [self.optimizer.state[p] for p in flat.params]

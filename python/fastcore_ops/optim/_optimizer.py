@@ -38,7 +38,7 @@ class FusedOptimizer(Optimizer):
 
     def __init__(self, params: Any, defaults: dict[str, Any], switches: dict[str, Any]) -> None:
         check_switches(type(self).__name__, switches)
-        self._kernels: dict[int, GroupKernel] = {}
+        self._forget()
         super().__init__(params, {**defaults, **DEFAULTS, **switches})
 
     # What a rule says ----------------------------------------------------------------------------------------------
@@ -48,9 +48,11 @@ class FusedOptimizer(Optimizer):
         raise NotImplementedError
 
     def hyper(self, group: dict[str, Any]) -> list[float]:
-        """Hyper-parameters in the order of ``rule.hyper``; a learning rate in a tensor is read by the kernel."""
+        """Hyper-parameters in the order of ``rule.hyper``; a learning rate in a tensor, left to the operators, is 0 here."""
         given = dict(group)
         given.update(zip(("beta1", "beta2", "beta3"), group.get("betas", ()), strict=False))
+        if isinstance(given["lr"], Tensor):
+            given["lr"] = 0.0  # nobody waits for a device, and a trace holds no value
         return [number(given[name]) for name in self.rule.hyper]
 
     def default_state_dtype(self, dtype: torch.dtype) -> torch.dtype:
@@ -99,12 +101,18 @@ class FusedOptimizer(Optimizer):
             self.param_groups.pop()
             raise
 
+    def _forget(self) -> None:
+        """Begin without plans: what is not in state and groups can be made anew."""
+        self._kernels: dict[int, GroupKernel] = {}
+        self._seen: list[dict[str, Any]] = []  # the dicts in `state` at the end of the last step
+        self._places: dict[int, tuple[int, int]] = {}  # group and position in it of a parameter, by its id
+
     def __getstate__(self) -> dict[str, Any]:
         return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._kernels = {}
+        self._forget()
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
@@ -161,8 +169,18 @@ class FusedOptimizer(Optimizer):
                     self._step_differentiable(group, params)
             else:
                 work.append((self._kernel(position), params, grads))
+        self._look_at_entries()
         self._run(work)
+        if len(self._seen) != len(self.state):  # some parameters' first step
+            self._seen = list(self.state.values())
         return loss
+
+    def _look_at_entries(self) -> None:
+        """See whether dicts in ``state`` have been replaced; that none has is found out without looking parameters up."""
+        if not (len(self.state) == len(self._seen) and all(map(is_, self.state.values(), self._seen))):
+            for kernel in self._kernels.values():
+                kernel.renew_entries()
+            self._seen = list(self.state.values())
 
     def _kernel(self, position: int) -> GroupKernel:
         if position not in self._kernels:
@@ -195,27 +213,35 @@ class FusedOptimizer(Optimizer):
         p : Tensor
             One of the optimizer's parameters; without a gradient nothing happens.
         """
-        for position, group in enumerate(self.param_groups):
-            if any(p is other for other in group["params"]):
-                reason = self.looks_at_all(group)
-                if reason is not None or self._norm_limit is not None:
-                    raise RuntimeError(
-                        f"{type(self).__name__}.step_param: {reason or 'a clipping wrapper'} looks at all gradients together. "
-                        "Use `step`."
-                    )
-                with torch.no_grad():
-                    if p.grad is not None:
-                        self._run([(self._kernel(position), [p], [p.grad])])
-                self._opt_called = True  # what schedulers look at
-                return
-        reject(
-            f"{type(self).__name__}.step_param",
-            "`p` to be a parameter of this optimizer",
-            f"a tensor of shape {tuple(p.shape)}",
-        )
+        position = self._position_of(p)
+        reason = self.looks_at_all(self.param_groups[position])
+        if reason is not None or self._norm_limit is not None:
+            raise RuntimeError(
+                f"{type(self).__name__}.step_param: {reason or 'a clipping wrapper'} looks at all gradients together. "
+                "Use `step`."
+            )
+        with torch.no_grad():
+            if p.grad is not None:
+                self._run([(self._kernel(position), [p], [p.grad])])
+        self._opt_called = True  # what schedulers look at
+
+    def _position_of(self, p: Tensor) -> int:
+        """The position of a parameter's group, found without going through all parameters each time."""
+        groups = self.param_groups
+        position, i = self._places.get(id(p), (len(groups), 0))
+        if not (position < len(groups) and any(p is q for q in groups[position]["params"][i : i + 1])):
+            self._places = {id(q): (at, i) for at, group in enumerate(groups) for i, q in enumerate(group["params"])}
+        if id(p) not in self._places:
+            reject(
+                f"{type(self).__name__}.step_param",
+                "`p` to be a parameter of this optimizer",
+                f"a tensor of shape {tuple(p.shape)}",
+            )
+        return self._places[id(p)][0]
 
     def _step_differentiable(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        states = self.states(group)
+        states, hyper = self.states(group), self.hyper(group)
+        hyper[0] = number(group["lr"])
         for p in params:
             assert p.grad is not None
             state = self.state[p]
@@ -224,4 +250,4 @@ class FusedOptimizer(Optimizer):
                 for kind in states:
                     state[kind.name] = p.clone() if kind.copies_parameter else torch.full_like(p.detach(), kind.initial)
             g = -p.grad if group["maximize"] else p.grad
-            differentiable_step(self.rule, p, g, state, [kind.name for kind in states], self.hyper(group))
+            differentiable_step(self.rule, p, g, state, [kind.name for kind in states], hyper)

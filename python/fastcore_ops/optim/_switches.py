@@ -133,7 +133,10 @@ def check_group(operation: str, group: dict[str, Any]) -> None:
         value = group.get(name)
         if value is not None and not bool(test(value)):
             reject(operation, f"Invalid `{name}`: it must be {words}", value)
-    for position, beta in enumerate(group.get("betas", ())):
+    betas = group.get("betas", ())
+    if len({isinstance(beta, torch.Tensor) for beta in betas}) > 1:
+        reject(operation, "Invalid `betas`: they must be all numbers or all tensors", betas)
+    for position, beta in enumerate(betas):
         if not 0 <= float(beta) < 1:
             reject(operation, f"Invalid `betas`: beta {position + 1} must be in [0, 1)", beta)
     _check_modes(operation, group)
