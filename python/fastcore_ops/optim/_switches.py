@@ -40,7 +40,7 @@ class Switches(TypedDict, total=False):
     clip_value : float, optional
         Cut each element of the gradient to ``[-clip_value, clip_value]`` first.
     state_dtype : torch.dtype, optional
-        Dtype of the moments; default the parameter's (MADGRAD: float32 beside 16 bits).
+        Dtype of the moments; default the parameter's (MADGRAD, OPTAMSGrad: float32 beside 16 bits).
     rounding : {"nearest", "stochastic", "kahan", "split_master"}, default "nearest"
         How 16-bit parameters are written: to nearest; up or down at random, so that the mean is right (16-bit states too);
         with a 16-bit compensation kept beside them; or as the upper half of a float32 master whose lower half is kept.
