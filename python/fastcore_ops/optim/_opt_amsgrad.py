@@ -173,7 +173,7 @@ def _gram(flats: list[Flat], order: list[int]) -> Tensor:
     for i, left in enumerate(order):
         for j, right in enumerate(order[: i + 1]):
             products = torch.cat([_dots(flat, left, right).cpu() for flat in flats])
-            gram[i, j] = gram[j, i] = products[by_id].sum()
+            gram[i, j] = gram[j, i] = sum(products[by_id].tolist())
     return gram
 
 
