@@ -224,8 +224,19 @@ def test_the_wrapped_optimizer_refuses_one_parameter_at_a_time():
     p = small()
     clipped = optim.AutoClip(optim.AdamW(p))
     give_gradients(p, 0)
-    with pytest.raises(RuntimeError, match="a clipping wrapper looks at all gradients"):
-        clipped.optimizer.step_param(p[0])
+    for optimizer in (clipped, clipped.optimizer):
+        with pytest.raises(RuntimeError, match="a clipping wrapper looks at all gradients"):
+            optimizer.step_param(p[0])
+
+
+def test_hooks_of_the_state_dict_run():
+    clipped, seen = optim.AutoClip(optim.SGD(small())), []
+    clipped.register_state_dict_pre_hook(lambda *_: seen.append("save"))
+    clipped.register_state_dict_post_hook(lambda _, d: d | {"more": 1})
+    clipped.register_load_state_dict_pre_hook(lambda _, d: seen.append(d["more"]))
+    clipped.register_load_state_dict_post_hook(lambda *_: seen.append("loaded"))
+    clipped.load_state_dict(clipped.state_dict())
+    assert seen == ["save", 1, "loaded"]
 
 
 def test_bad_input():

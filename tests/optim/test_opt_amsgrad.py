@@ -174,3 +174,22 @@ def test_equal_gradients_forecast_themselves(fused):
         optimizer.step()
     assert p.isfinite().all()
     np.testing.assert_array_equal(optimizer.state[p]["next_forecast"].numpy(), g[0])
+
+
+@KERNEL_AND_REFERENCE
+@pytest.mark.parametrize(
+    "mode", [{"master_weights": True}, {"rounding": "split_master"}, {"rounding": "kahan"}], ids=str
+)
+def test_small_steps_in_16_bits(mode, fused):
+    """w lives on from step to step: were it in the parameter's 16 bits, what a master keeps of small steps would be lost."""
+    p, q = (torch.ones(50, dtype=dtype, requires_grad=True) for dtype in (torch.bfloat16, torch.float32))
+    narrow = optim.OPTAMSGrad([p], lr=1e-4, fused=fused, **mode)
+    wide = optim.OPTAMSGrad([q], lr=1e-4, fused=fused)
+    for t in range(100):
+        p.grad = (1 + 0.1 * normal(50, seed=t)).bfloat16()
+        q.grad = p.grad.float()
+        narrow.step()
+        wide.step()
+    assert narrow.state[p]["half_step"].dtype == torch.float32 and narrow.state[p]["exp_avg"].dtype == torch.float32
+    assert (1 - q).abs().min() > 0.02
+    assert (p.float() - q).abs().max() <= 1.01 * 2**-9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +52,12 @@ class Call:
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self.params[0].device
+
+    @cached_property
+    def filled(self) -> Tensor | None:
+        """Positions of the parameters that have elements, None where all have."""
+        places = [i for i, p in enumerate(self.params) if p.numel()]
+        return None if len(places) == len(self.params) else torch.tensor(places, dtype=torch.int64)
 
     def load(self, all_gradients: list[Any] | None) -> None:
         """Take up targets and gradients; given where the call serves all parameters of the step."""
@@ -172,12 +179,20 @@ class Call:
 
 
 def total(calls: list[Call], device: torch.device, which: slice = slice(None)) -> Tensor:
-    """Sums over all parameters, added up in the order of their ids: how calls share them out changes no bit."""
-    sums = torch.cat([call.sums[which].to(device) for call in calls if call.sums is not None], 1)
-    if len(calls) > 1:
-        order = torch.cat([call.index[2] for call in calls]).argsort(stable=True)
-        sums = sums[:, order.to(device)]
-    return sums.sum(1)
+    """Sums over all parameters.
+
+    Those that have elements, in the order of their ids: how calls share them out, and empty ones among them, change no bit.
+    """
+    parts, ids = [], []
+    for call in calls:
+        assert call.sums is not None
+        part, filled = call.sums[which], call.filled
+        parts.append((part if filled is None else part[:, filled.to(part.device)]).to(device))
+        ids.append(call.index[2] if filled is None else call.index[2, filled])
+    if len(calls) == 1:
+        return parts[0].sum(1)
+    order = torch.cat(ids).argsort(stable=True)
+    return torch.cat(parts, 1)[:, order.to(device)].sum(1)
 
 
 def plain_rows(count: int, device: torch.device) -> Tensor:

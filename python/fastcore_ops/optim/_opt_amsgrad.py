@@ -96,6 +96,10 @@ class OPTAMSGrad(FusedOptimizer):
         )
         return (*own, *(State(f"past_gradient_{k}") for k in range(group["history"])))
 
+    def default_state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Float32 beside 16-bit parameters: w goes on from step to step, and parameters are made of it."""
+        return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
     def hyper(self, group: dict[str, Any]) -> list[float]:
         """The hyper-parameters of the formula."""
         return super().hyper(group | {"previous": group["theta"] == "previous"})
@@ -169,7 +173,7 @@ def _gram(flats: list[Flat], order: list[int]) -> Tensor:
     for i, left in enumerate(order):
         for j, right in enumerate(order[: i + 1]):
             products = torch.cat([_dots(flat, left, right).cpu() for flat in flats])
-            gram[i, j] = gram[j, i] = products[by_id].sum()
+            gram[i, j] = gram[j, i] = sum(products[by_id].tolist())
     return gram
 
 

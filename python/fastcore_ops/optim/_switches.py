@@ -43,7 +43,7 @@ class Switches(TypedDict, total=False):
         Cut each element of a parameter's gradient to this quantile of their magnitudes (0.9 cuts the largest tenth), linear
         between order statistics (X. Pan, Y. Li, 2023, arXiv:2306.00204); after ``clip_value``.
     state_dtype : torch.dtype, optional
-        Dtype of the moments; default the parameter's (MADGRAD: float32 beside 16 bits).
+        Dtype of the moments; default the parameter's (MADGRAD, OPTAMSGrad: float32 beside 16 bits).
     rounding : {"nearest", "stochastic", "kahan", "split_master"}, default "nearest"
         How 16-bit parameters are written: to nearest; up or down at random, so that the mean is right (16-bit states too);
         with a 16-bit compensation kept beside them; or as the upper half of a float32 master whose lower half is kept.
