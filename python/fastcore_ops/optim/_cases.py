@@ -50,13 +50,16 @@ def _inputs(rule: Rule) -> Callable[[torch.dtype, str, int], dict[str, Inputs]]:
         states = [draw(_TOTAL).square() for _ in range(_STATES.get(rule.op, 2))]
         codes = [layout_code(torch.empty(shape)) for shape in _SHAPES]
         index = torch.tensor([_STARTS, range(len(_SHAPES)), range(len(_SHAPES)), codes])
-        steps = torch.full((len(_SHAPES),), 6.0)
+
+        def filled(value: float, dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.full((len(_SHAPES),), value, dtype=dtype, device=device)
+
         plain: Inputs = {
             "params": [draw(*shape) for shape in _SHAPES],
             "grads": [draw(*shape) for shape in _SHAPES],
             "states": states,
-            "steps": steps,
-            "products": torch.full((len(_SHAPES),), 0.4, dtype=torch.float64) if rule.has_product else None,
+            "steps": filled(6.0),
+            "products": filled(0.4, torch.float64) if rule.has_product else None,
             "extra": None,
             "index": index,
             "hyper": [_HYPER[name] for name in rule.hyper],
@@ -68,21 +71,22 @@ def _inputs(rule: Rule) -> Callable[[torch.dtype, str, int], dict[str, Inputs]]:
             "rounding": 0,
             "seed": 0,
         }
-        rows = torch.tensor([[0.5], [1.25], [0.3], [0.8]], dtype=torch.float64).expand(4, len(_SHAPES)).contiguous()
-        fresh = {"steps": torch.zeros(len(_SHAPES))}
+        rows = torch.tensor([[0.5], [1.25], [0.3], [0.8]], dtype=torch.float64, device=device)
+        rows = rows.expand(4, len(_SHAPES)).contiguous()
+        fresh = {"steps": filled(0.0)}
         if rule.has_product:
-            fresh["products"] = torch.ones(len(_SHAPES), dtype=torch.float64)
+            fresh["products"] = filled(1.0, torch.float64)
         scaled = {
-            "grad_scale": torch.tensor(4.0),
-            "found_inf": torch.tensor(0.0),
-            "lr": torch.tensor(0.02),
+            "grad_scale": torch.tensor(4.0, device=device),
+            "found_inf": torch.tensor(0.0, device=device),
+            "lr": torch.tensor(0.02, device=device),
             "maximize": True,
         }
         return {
             "first_step": plain | fresh,
             "later_step": plain,
             "prologue": plain | scaled | {"coefficients": rows},
-            "skipped": plain | {"found_inf": torch.tensor(1.0)},
+            "skipped": plain | {"found_inf": torch.tensor(1.0, device=device)},
         }
 
     return inputs

@@ -239,7 +239,9 @@ class GroupKernel:
         made = []
         for (device, dtype, state_dtype), members in buckets.items():
             rounding = rounding_code(self.group) if dtype in _HALF else 0
-            step_device = device if self.group["capturable"] else torch.device("cpu")
+            # On a GPU always there: the host could not know of a skipped step without waiting for it.
+            on_device = self.group["capturable"] or device.type == "cuda"
+            step_device = device if on_device else torch.device("cpu")
             real = [torch.view_as_real(p.detach()) if p.is_complex() else p for p in members]
             ids = [positions[id(p)] for p in members]
             self.optimizer.check_states(self.group, state_dtype)

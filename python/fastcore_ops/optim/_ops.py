@@ -33,8 +33,8 @@ def _dots_fake(params, grads, like):  # type: ignore[no-untyped-def]
     return like.new_empty(3, len(params), dtype=torch.float64)
 
 
-_backend.register("optim_dots", dots, ("cpp",))
+_backend.register("optim_dots", dots, ("cpp", "cuda"))
 _native.register_fake("optim_dots", _dots_fake)
 for _rule in RULES.values():
-    _backend.register(f"optim_{_rule.op}_", make_step(_rule), ("cpp",))
+    _backend.register(f"optim_{_rule.op}_", make_step(_rule), ("cpp", "cuda"))
     _native.register_fake(f"optim_{_rule.op}_", _writes_only)
