@@ -7,7 +7,8 @@
 
 namespace fc::optim {
 
-constexpr int kMostStates = 4;
+constexpr int kMostStates = 6;
+constexpr int kMostNumbers = 1;
 constexpr int64_t kStepBytes = 128;  // room for any rule's Step
 
 // What happens to a gradient before the rule sees it: unscaled, negated and clipped by one factor, made perpendicular to the

@@ -1,7 +1,7 @@
 // The rules with averages of the gradient and of its square.
 #include <torch/csrc/stable/library.h>
 
-#include "cpu_driver.h"
+#include "step_driver.h"
 
 namespace fc::optim {
 FC_OPTIM_ADAPTIVE_RULES(FC_OPTIM_CPU)

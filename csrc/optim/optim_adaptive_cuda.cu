@@ -1,5 +1,5 @@
 // The rules with averages of the gradient and of its square, on CUDA.
-#include "step_driver.cuh"
+#include "step_launcher.cuh"
 
 namespace fc::optim {
 FC_OPTIM_ADAPTIVE_RULES(FC_OPTIM_CUDA)

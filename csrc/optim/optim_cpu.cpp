@@ -1,7 +1,7 @@
 // The other rules.
 #include <torch/csrc/stable/library.h>
 
-#include "cpu_driver.h"
+#include "step_driver.h"
 
 namespace fc::optim {
 FC_OPTIM_OTHER_RULES(FC_OPTIM_CPU)

@@ -1,5 +1,5 @@
 // The other rules, on CUDA.
-#include "step_driver.cuh"
+#include "step_launcher.cuh"
 
 namespace fc::optim {
 FC_OPTIM_OTHER_RULES(FC_OPTIM_CUDA)

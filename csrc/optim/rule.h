@@ -2,7 +2,9 @@
 //   states          how many state tensors it has; bit k of read_only: the k-th is not written; of like_parameter: it has
 //                   the parameter's dtype, being a copy of it or of its gradient
 //   Step<T>         what one step number makes of the hyper-parameters; T is float or double
-//   prepare<T>()    computes it, in double; a rule with a running product of its own advances that too
+//   prepare<T>()    computes it, in double. Its last argument is what a parameter has of its own: a running product, which
+//                   prepare() advances, or
+//   numbers         so many numbers that were made of sums over the parameters; absent where there are none
 //   apply()         the formula for one element, or a vector of them: moves p and the states s
 // The hyper-parameters come as an array of double, the learning rate first; each rule names their order.
 #pragma once
@@ -16,6 +18,12 @@
 #endif
 
 namespace fc::optim {
+
+template <class Rule>
+constexpr int numbers_of() {
+  if constexpr (requires { Rule::numbers; }) return Rule::numbers;
+  else return 0;
+}
 
 FC_H double power(double base, double exponent) { return __builtin_pow(base, exponent); }
 

@@ -39,6 +39,10 @@ struct Layout {
     return int64_t(made);
   }
 
+  // Rows: what stands together by the first dimension; a number has one.
+  int64_t rows() const { return dim == 0 ? 1 : size[0]; }
+  bool rows_in_order() const { return dim == 0 || size[0] <= 1 || stride[0] * size[0] == numel(); }
+
   bool operator==(const Layout& other) const {
     if (dim != other.dim) return false;
     for (int64_t d = 0; d < dim; ++d)
@@ -67,8 +71,8 @@ struct Layout {
 // States of a group are flat tensors, one for each name, with every parameter at the same place in all of them. index
 // (4, n) gives that place, the entry of `steps` (and `products`), the id that random bits depend on, and the code of the
 // memory layout that the states have. `extra` is the
-// flat tensor of compensations, low bits or masters. coefficients (4, n): a factor of each gradient; scale and share of
-// what is left of it beside the parameter's direction; a limit of its elements.
+// flat tensor of compensations, low bits or masters. coefficients (4 + numbers, n): a factor of each gradient; scale and
+// share of what is left of it beside the parameter's direction; a limit of its elements; the numbers of the rule.
 struct [[gnu::visibility("hidden")]] StepArguments {
   std::vector<Tensor> params, grads, states;
   Tensor steps;
@@ -79,7 +83,10 @@ struct [[gnu::visibility("hidden")]] StepArguments {
   bool maximize;
   int64_t rounding, seed;
 
+  std::vector<int64_t> sizes{};  // elements of each parameter, after check()
+
   int64_t count() const { return int64_t(params.size()); }
+  int64_t size(int64_t i) const { return sizes[i]; }
   int64_t start(int64_t i) const { return data<int64_t>(index)[i]; }
   int64_t slot(int64_t i) const { return data<int64_t>(index)[count() + i]; }
   int64_t id(int64_t i) const { return data<int64_t>(index)[2 * count() + i]; }
@@ -96,6 +103,14 @@ struct [[gnu::visibility("hidden")]] StepArguments {
   double advance(int64_t i) const {
     if (steps.scalar_type() == ScalarType::Double) return data<double>(steps)[slot(i)] += 1;
     return double(data<float>(steps)[slot(i)] += 1);
+  }
+
+  // The step that comes.
+  double coming(int64_t i) const { return read_number(steps, slot(i)) + 1; }
+
+  // Numbers of parameter i's own, beside the prologue's.
+  void numbers(int64_t i, int count, double* out) const {
+    for (int k = 0; k < count; ++k) out[k] = data<double>(*coefficients)[(4 + k) * this->count() + i];
   }
 
   Prologue prologue(int64_t i) const {
@@ -131,12 +146,13 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     if (extra) chunk.extra = static_cast<char*>(chunk.extra) + elements * chunk.extra_bytes;
   }
 
-  void check(const char* op) const {
+  void check(const char* op, int numbers = 0) {
     const int64_t n = count();
     FC_CHECK(int64_t(grads.size()) == n, op, ": `params` and `grads` differ in length");
     FC_CHECK(states.size() <= size_t(kMostStates), op, ": too many states");
     check_tensor(op, "index", index, ScalarType::Long, {4, n});
-    if (coefficients) check_tensor(op, "coefficients", *coefficients, ScalarType::Double, {4, n});
+    if (coefficients) check_tensor(op, "coefficients", *coefficients, ScalarType::Double, {4 + numbers, n});
+    FC_CHECK(numbers == 0 || coefficients, op, ": `coefficients` must give the rule's numbers");
     if (found_inf) check_tensor_number(op, "found_inf", *found_inf);
     if (grad_scale) check_tensor_number(op, "grad_scale", *grad_scale);
     if (lr) check_tensor_number(op, "lr", *lr);
@@ -145,7 +161,8 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     for (const Tensor& state : states) check_flat(op, "states", state);
     if (extra) check_flat(op, "extra", *extra);
     FC_CHECK((rounding >= kahan) == bool(extra), op, ": `extra` goes with the modes that keep one");
-    for (int64_t i = 0; i < n; ++i) check_parameter(op, i);
+    sizes.reserve(n);
+    for (int64_t i = 0; i < n; ++i) sizes.push_back(check_parameter(op, i));
   }
 
  private:
@@ -158,7 +175,7 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     FC_CHECK(tensor.dim() == 1 && tensor.is_contiguous(), op, ": `", name, "` is not flat");
   }
 
-  void check_parameter(const char* op, int64_t i) const {
+  int64_t check_parameter(const char* op, int64_t i) const {
     const Tensor &p = params[i], &g = grads[i];
     FC_CHECK(p.scalar_type() == parameter_dtype() && g.scalar_type() == parameter_dtype(), op,
              ": parameters and gradients of one call have one dtype");
@@ -169,6 +186,7 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     FC_CHECK(slot(i) >= 0 && slot(i) < steps.numel() && start(i) >= 0, op, ": `index` is out of range");
     for (const Tensor& state : states) FC_CHECK(start(i) + size <= state.numel(), op, ": a state is too short");
     if (extra) FC_CHECK(start(i) + size <= extra->numel(), op, ": `extra` is too short");
+    return size;
   }
 };
 

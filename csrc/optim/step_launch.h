@@ -7,14 +7,15 @@ namespace fc::optim {
 constexpr int kMostHyper = 16;
 constexpr int64_t kBlockElements = 1 << 14;  // of a block: many waves of blocks, and a start that costs a hundredth
 
-// A parameter of the list. Empty ones have no block, but their steps advance too.
+// A parameter of the list, or a row of one. Empty ones have no block, but their steps advance too.
 struct Entry {
   void* parameter;
   const void* gradient;
   int64_t count, start, slot, id, prepared;  // start: in the flat states; prepared: where its Step stands
+  int64_t column, place;  // column: of the coefficients; place: of its first element in the whole parameter
 };
 
-// Which blocks belong to which parameter: first_block[i] of `n` never falls.
+// Which blocks belong to which entry: first_block[i] of `n` never falls; behind them stands the number of blocks.
 struct BlockMap {
   const int64_t* first_block;
   const Entry* entries;
@@ -53,14 +54,15 @@ struct Counters {
   }
 };
 
-struct StepLaunch {
+struct Launch {
   BlockMap map;
   Counters counters;
   void *states[kMostStates], *extra;
   int64_t extra_bytes, rounding, seed;
   double hyper[kMostHyper], side;  // side: -1 to climb
   Number lr, grad_scale, found_inf;
-  const double* coefficients;
+  const double* coefficients;  // null, or (4 + numbers, columns)
+  int64_t columns;
 };
 
 // A step number and the Step that a rule made of it.

@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from fastcore_ops.optim._flat import layout_code
+from fastcore_ops.optim._ops import RULES, SUMS
+from fastcore_ops.optim._reference_sums import make_sums
 from fastcore_ops.optim._switches import MASTER, STOCHASTIC
 
 from .optim_problems import (
@@ -31,7 +34,7 @@ from .optim_problems import (
 )
 from .twin import Twin
 
-SOME = (("adam", 3), ("nadam", 2), ("sgd", 0), ("madgrad", 3))
+SOME = (("adam", 3), ("nadam", 2), ("sgd", 0), ("madgrad", 3), ("fedspeed", 3))
 SANITIZED = (("sgd", 0), ("diffgrad", 3), ("madgrad", 3))  # see twin.MORE_OF_THE_SAME
 
 
@@ -59,10 +62,9 @@ def check_first_step(twin: Twin) -> None:
 
 def check_prologue(twin: Twin) -> None:
     """Coefficients, direction, learning rate and scale, each on the device and on the host."""
-    rows = coefficients(len(SIZES))
     for (rule, states), pair, dtype in itertools.product(SOME, PAIRS, (F32, F64)):
         changes = {
-            "coefficients": rows,
+            "coefficients": coefficients(len(SIZES), RULES[rule].numbers),
             "maximize": True,
             "lr": torch.tensor(0.02, dtype=dtype),
             "grad_scale": torch.tensor(3.0, dtype=dtype),
@@ -73,6 +75,8 @@ def check_prologue(twin: Twin) -> None:
         with twin.host(*tensors):
             assert_same(problem(rule, states, pair, **changes).run(twin.ops), found)
         for name in ("coefficients", "lr", "grad_scale"):
+            if name == "coefficients" and RULES[rule].numbers:
+                continue
             left_out = problem(rule, states, pair, **(changes | {name: None})).run(cpu_ops())
             assert not torch.equal(left_out.arguments["params"][5], found.arguments["params"][5]), name
 
@@ -98,7 +102,9 @@ def check_counters(twin: Twin) -> None:
         pair = (BF16, BF16) if rounding else (F32, F32)
         device, host, truth = (problem(rule, states, pair, rounding, (40, 0, 3), scalars=dtype) for _ in range(3))
         device.arguments["steps"][1] = host.arguments["steps"][1] = truth.arguments["steps"][1] = 2
-        kept = [host.arguments[name] for name in ("steps", "products") if host.arguments[name] is not None]
+        kept = [
+            host.arguments[name] for name in ("steps", "products", "coefficients") if host.arguments[name] is not None
+        ]
         for _ in range(3):
             truth.run(cpu_ops())
             assert_same(device.run(twin.ops), truth)
@@ -175,18 +181,62 @@ def check_bad_places(twin: Twin) -> None:
         assert all(torch.equal(tensor, before[key]) for key, tensor in some.written()), name
 
 
-def check_dots(twin: Twin) -> None:
-    for dtype, move in itertools.product((F64, F32, BF16, F16), (0, 1)):
-        some = problem("sgd", 0, (dtype, F64 if dtype == F64 else F32), move=move).arguments
-        found = twin.ops.optim_dots(some["params"], some["grads"], some["params"][0])
-        truth = [
-            (p.double().square().sum(), (p.double() * g.double()).sum(), g.double().square().sum())
-            for p, g in zip(some["params"], some["grads"], strict=True)
-        ]
-        torch.testing.assert_close(found, torch.tensor(truth, dtype=F64).T, rtol=1e-13, atol=1e-11)
-    like = torch.zeros(1)
-    assert twin.ops.optim_dots([], [], like).shape == (3, 0)
-    assert twin.ops.optim_dots([like[:0]], [like[:0]], like).tolist() == [[0.0], [0.0], [0.0]]
+STATES_OF_SUMS = {
+    "dots": 0, "squares": 0, "gradient_squares": 0, "keep": 1, "dog_sums": 1, "sania_sums": 1, "fedspeed_sums": 2,
+}  # fmt: skip
+LIKE_PARAMETER_OF_SUMS = {"dog_sums": 0, "fedspeed_sums": 1}
+
+
+def sums_problem(op: str, pair: tuple[torch.dtype, torch.dtype], rounding: int = 0, **options: Any) -> Problem:
+    """The arguments of a step, as an operator of sums has them."""
+    by_row = options.pop("by_row", False)
+    hyper = [0.01, 0.9, 0.1, 0.2]
+    changes = {"coefficients": coefficients(len(options.get("sizes", SIZES))), "hyper": hyper} | options
+    given = problem("sgd", STATES_OF_SUMS[op], pair, rounding, **changes).arguments
+    if (like := LIKE_PARAMETER_OF_SUMS.get(op)) is not None:
+        given["states"][like] = given["states"][like].to(pair[0])
+    del given["products"]
+    return Problem(f"optim_{op}", given | {"by_row": by_row})
+
+
+def check_sums(twin: Twin, shapes: Sequence[int] = SIZES) -> None:
+    """Sums to rounding, the states that some of them write to the bit; nothing but those is written."""
+    for op, (pair, modes) in itertools.product(STATES_OF_SUMS, PAIRS.items()):
+        for rounding, move in [*((mode, 0) for mode in modes), (modes[-1], 1)]:
+            ours, theirs = (sums_problem(op, pair, rounding, move=move, sizes=shapes) for _ in range(2))
+            found = getattr(twin.ops, ours.op)(*ours.arguments.values())
+            wanted = getattr(cpu_ops(), ours.op)(*theirs.arguments.values())
+            torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-10)
+            if not (rounding == STOCHASTIC and op in ("keep", "sania_sums")):  # see check_kept_at_random
+                assert_same(ours, theirs)
+
+
+def check_kept_at_random(twin: Twin) -> None:
+    """Random bits of a state that sums write are those of the step that comes, as in the reference."""
+    for pair in ((BF16, BF16), (F16, F16)):
+        ours, theirs = (
+            sums_problem("keep", pair, STOCHASTIC, coefficients=None, sizes=(70, 3), hyper=[0.01]) for _ in range(2)
+        )
+        twin.ops.optim_keep(*ours.arguments.values())
+        make_sums(SUMS["keep"])(*theirs.arguments.values())
+        assert_same(ours, theirs)
+
+
+def check_skipped_and_row_sums(twin: Twin) -> None:
+    for op, inputs in itertools.product(STATES_OF_SUMS, ({"found_inf": torch.tensor(1.0)}, {"by_row": True})):
+        ours, theirs = (sums_problem(op, (F32, F32), sizes=(70, 0, 3), **inputs) for _ in range(2))
+        for some in (ours, theirs):
+            if "by_row" in inputs:
+                for name in ("params", "grads"):
+                    some.arguments[name][0] = some.arguments[name][0].view(7, 10)
+                some.arguments["index"][3] = torch.tensor([layout_code(p) for p in some.arguments["params"]])
+        found = getattr(twin.ops, ours.op)(*ours.arguments.values())
+        wanted = getattr(cpu_ops(), ours.op)(*theirs.arguments.values())
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+        assert found.shape[1] == (10 if "by_row" in inputs else 3)
+        assert_same(ours, theirs)
+    some = sums_problem("dots", (F32, F32)).arguments | {"params": [], "grads": [], "index": torch.zeros(4, 0).long()}
+    assert twin.ops.optim_dots(*(some | {"coefficients": None}).values()).shape == (3, 0)
 
 
 def check_subset(twin: Twin) -> None:
@@ -194,7 +244,8 @@ def check_subset(twin: Twin) -> None:
     check_rules(twin, [c for c in COMBINATIONS if c[:2] in SANITIZED], (21, 0, 16385))
     check_counters_of_one(twin)
     check_misaligned_of_one(twin)
-    check_dots(twin)
+    check_sums(twin, (21, 0, 16385))
+    check_skipped_and_row_sums(twin)
     agree(twin, "lion", 1, sizes=[2] * 300)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastcore_ops.optim._cases import _HYPER as HYPER
 from fastcore_ops.optim._flat import layout_code
+from fastcore_ops.optim._op_inputs import HYPER
 from fastcore_ops.optim._ops import RULES
 from fastcore_ops.optim._switches import KAHAN, MASTER, NEAREST, SPLIT_MASTER, STOCHASTIC
 
@@ -23,9 +23,10 @@ VARIANTS = (
     ("adam", 2), ("adam", 3), ("ademamix", 2), ("ademamix", 3), ("nadam", 2), ("radam", 2), ("adabelief", 2),
     ("adabelief", 3), ("grams", 2), ("sgd", 0), ("sgd", 1), ("lion", 1), ("adagrad", 1), ("diffgrad", 3),
     ("madgrad", 2), ("madgrad", 3), ("mirror_madgrad", 2), ("exponentiated_sgd", 0), ("exponentiated_sgd", 1),
-    ("exponentiated_adamw", 2),
+    ("exponentiated_adamw", 2), ("scaled", 0), ("sania", 1), ("fedspeed", 2), ("fedspeed", 3), ("opt_amsgrad", 6),
 )  # fmt: skip
-LIKE_PARAMETER = {("diffgrad", 3): 2, ("madgrad", 3): 2}  # the state in the parameter's dtype
+# The state in the parameter's dtype.
+LIKE_PARAMETER = {("diffgrad", 3): 2, ("madgrad", 3): 2, ("fedspeed", 2): 1, ("fedspeed", 3): 1}
 # Dtypes of parameters and states; how they may be rounded.
 PAIRS = {
     (F64, F64): (NEAREST,),
@@ -55,7 +56,7 @@ class Problem:
     def written(self) -> Iterator[tuple[str, Tensor]]:
         """What a step writes to."""
         for name in ("params", "states", "steps", "products", "extra"):
-            value = self.arguments[name]
+            value = self.arguments.get(name)
             for i, tensor in enumerate(value if isinstance(value, list) else [value]):
                 if tensor is not None:
                     yield f"{name}[{i}]", tensor
@@ -131,7 +132,7 @@ def problem(
         "lr": None,
         "grad_scale": None,
         "found_inf": None,
-        "coefficients": None,
+        "coefficients": coefficients(n, RULES[rule].numbers) if RULES[rule].numbers else None,
         "maximize": False,
         "rounding": rounding,
         "seed": 12345,
@@ -139,11 +140,11 @@ def problem(
     return Problem(f"optim_{rule}_", arguments | changes)
 
 
-def coefficients(n: int) -> Tensor:
-    """Factors, scales, shares and limits, some of which change nothing."""
+def coefficients(n: int, numbers: int = 0) -> Tensor:
+    """Factors, scales, shares and limits, some of which change nothing; then the numbers of a rule."""
     rows = torch.tensor([[0.5], [1.25], [0.3], [0.8]], dtype=F64).repeat(1, n)
     rows[1:, ::3] = torch.tensor([[1.0], [0.0], [torch.inf]], dtype=F64)
-    return rows
+    return torch.cat([rows, 0.1 + 0.01 * torch.arange(numbers * n, dtype=F64).view(numbers, n)])
 
 
 def assert_same(found: Problem, wanted: Problem) -> None:

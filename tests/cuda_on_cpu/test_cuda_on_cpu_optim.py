@@ -13,8 +13,8 @@ from . import twin
 from .optim_problems import BF16, COMBINATIONS, F32, SIZES, VARIANTS, problem
 
 pytestmark = pytest.mark.cuda_on_cpu
-IN_ALL_ORDERS = ["first_step", "found_inf", "counters", "graph", "misaligned", "edges", "dots"]
-IN_ONE = ["prologue", "many", "bad_places"]
+IN_ALL_ORDERS = ["first_step", "found_inf", "counters", "graph", "misaligned", "edges", "skipped_and_row_sums"]
+IN_ONE = ["prologue", "many", "bad_places", "sums", "kept_at_random"]
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +56,12 @@ def test_optim_in_random_order(plain, name):
     plain.configure()
 
 
-def test_optim_dots_do_not_depend_on_the_order(plain):
-    some = problem("sgd", 0, (F32, F32), sizes=(70_001, 3)).arguments
+def test_optim_sums_do_not_depend_on_the_order(plain):
+    some = checks.sums_problem("dots", (F32, F32), sizes=(70_001, 3)).arguments
     found = []
     for order, seed in (("forward", 1), ("reverse", 1), ("random", 1), ("random", 2)):
         plain.configure(order, seed)
-        found.append(plain.ops.optim_dots(some["params"], some["grads"], some["params"][0]))
+        found.append(plain.ops.optim_dots(*some.values()))
     plain.configure()
     assert all(torch.equal(other, found[0]) for other in found[1:])
 

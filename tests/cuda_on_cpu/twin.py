@@ -40,7 +40,7 @@ MODES = {
     "portable": ([], ["-DCUDA_ON_CPU_UCONTEXT"]),  # as on other processors than x86-64
 }
 # Left out under the sanitizers, where they take the longest to compile: more rules for kernels that are checked with others.
-MORE_OF_THE_SAME = {"optim_adaptive_cuda.cu"}
+MORE_OF_THE_SAME = {"optim_adaptive_cuda.cu", "optim_two_phase_cuda.cu"}
 # Contraction off, as the CUDA files are compiled: entries have the same bits in all builds.
 FLAGS = ["-std=c++20", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fno-omit-frame-pointer", "-Wall",
          "-Wextra", "-Wno-unknown-pragmas", f"-ffile-prefix-map={ROOT}/=",

@@ -9,35 +9,51 @@ import torch
 
 from ._adabelief import AdaBelief
 from ._adagrad import Adagrad
+from ._adagrad_norm import AdaGradNorm
 from ._adam import Adam
+from ._adamp import AdamP
 from ._adamw import AdamW
 from ._ademamix import AdEMAMix
 from ._diffgrad import DiffGrad
+from ._dog import DoG
 from ._exponentiated_gradient import ExponentiatedGradient
+from ._fedspeed import FedSpeed
 from ._grams import Grams
+from ._ldog import LDoG
 from ._lion import Lion
 from ._madgrad import MADGRAD
 from ._mirror_madgrad import MirrorMADGRAD
 from ._nadam import NAdam
+from ._opt_amsgrad import OPTAMSGrad
 from ._optimizer import FusedOptimizer
 from ._radam import RAdam
+from ._sania import SANIA
 from ._sgd import SGD
+from ._sgdp import SGDP
 
 OPTIMIZERS: tuple[type[FusedOptimizer], ...] = (
     AdaBelief,
     Adagrad,
+    AdaGradNorm,
     Adam,
+    AdamP,
     AdamW,
     AdEMAMix,
     DiffGrad,
+    DoG,
     ExponentiatedGradient,
+    FedSpeed,
     Grams,
+    LDoG,
     Lion,
     MADGRAD,
     MirrorMADGRAD,
     NAdam,
+    OPTAMSGrad,
     RAdam,
+    SANIA,
     SGD,
+    SGDP,
 )
 
 

@@ -6,14 +6,14 @@ The entries of ``optimizer.state`` share that memory. They are not slices but te
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import is_, itemgetter
 
 import torch
 from torch import Tensor
 
-from ._rule import State
+from ._rule import Scalar, State
 from ._switches import KAHAN, MASTER, SPLIT_MASTER
 
 _ALIGNMENT = 64  # elements: each parameter starts a cache line, whatever the dtype
@@ -33,10 +33,15 @@ def layout_code(p: Tensor) -> int:
     return code
 
 
+def has_rows_in_order(p: Tensor) -> bool:
+    """Whether the elements are dense and those of one index of the first dimension stand together."""
+    return is_dense(p) and (p.dim() == 0 or p.shape[0] <= 1 or p.stride(0) * p.shape[0] == p.numel())
+
+
 def _view(flat: Tensor, start: int, like: Tensor) -> Tensor:
-    """The part of ``flat`` that belongs to a parameter, in the parameter's memory layout, as a tensor of its own."""
+    """The part of ``flat`` that belongs to a parameter, in the memory layout of ``like``, as a tensor of its own."""
     view = torch.from_dlpack(flat[start : start + like.numel()])
-    return view.as_strided(like.shape, like.stride()) if like.numel() and is_dense(like) else view.reshape(like.shape)
+    return view.as_strided(like.shape, like.stride()) if like.numel() else view.reshape(like.shape)
 
 
 @dataclass
@@ -45,9 +50,10 @@ class Flat:
 
     params: list[Tensor]
     kinds: tuple[State, ...]
+    numbers: tuple[Scalar, ...]
     states: list[Tensor]
     steps: Tensor
-    products: Tensor | None
+    scalars: dict[str, Tensor]  # one number for each parameter, or row, by the name of its entry
     extra: Tensor | None
     extra_name: str
     index: Tensor  # (4, n): start, slot, id, code of the memory layout
@@ -67,7 +73,9 @@ class Flat:
         """Give a parameter the states of one that has not been stepped yet."""
         p = self.params[slot].detach()
         for name, views in self.views.items():
-            views[slot].fill_({"mu_product": 1.0, "compensation": -0.0}.get(name, 0.0))
+            views[slot].fill_(-0.0 if name == "compensation" else 0.0)
+        for scalar in self.numbers:
+            self.views[scalar.name][slot].fill_(scalar.initial)
         for kind in self.kinds:
             view = self.views[kind.name][slot]
             if kind.copies_parameter:
@@ -103,38 +111,53 @@ def _extra_dtype(rounding: int, dtype: torch.dtype) -> tuple[str, torch.dtype] |
     return kept.get(rounding)
 
 
+def row_count(p: Tensor) -> int:
+    """Rows of a parameter by its first dimension; a number is one."""
+    return p.shape[0] if p.dim() else 1
+
+
+def _scalar_views(scalar: Scalar, params: list[Tensor], device: torch.device) -> tuple[Tensor, list[Tensor]]:
+    sizes = [row_count(p) if scalar.by_row else 1 for p in params]
+    flat = torch.zeros(sum(sizes), dtype=torch.float64, device=device)
+    parts = flat.split(sizes)
+    shapes = [p.shape[:1] if scalar.by_row else () for p in params]
+    return flat, [torch.from_dlpack(part).reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
 def make_flat(
     params: list[Tensor],
     ids: Sequence[int],
     states: Sequence[State],
+    scalars: Sequence[Scalar],
     state_dtype: torch.dtype,
-    has_product: bool,
     rounding: int,
     step_device: torch.device,
+    in_place: Callable[[Tensor], bool] = is_dense,
 ) -> Flat:
-    """Lay the states out, each as its rule says it begins."""
+    """Lay the states out, each as its rule says it begins; a parameter not ``in_place`` is stepped in a contiguous copy."""
     like = params[0]
+    layouts = [p if in_place(p) else torch.empty(p.shape, device="meta") for p in params]
     *starts, total = _starts(params)
     steps = torch.zeros(len(params), dtype=scalar_dtype(), device=step_device)
-    products = torch.ones(len(params), dtype=torch.float64, device=step_device) if has_product else None
     flats, views = [], {"step": [torch.from_dlpack(steps[i : i + 1]).reshape(()) for i in range(len(params))]}
-    if products is not None:
-        views["mu_product"] = [torch.from_dlpack(products[i : i + 1]).reshape(()) for i in range(len(params))]
+    numbers = {}
+    for scalar in scalars:
+        numbers[scalar.name], views[scalar.name] = _scalar_views(scalar, params, step_device)
     for state in states:
         dtype = like.dtype if state.like_parameter else state_dtype
         flat = torch.zeros(total, dtype=dtype, device=like.device)
         flats.append(flat)
-        views[state.name] = [_view(flat, start, p) for start, p in zip(starts, params, strict=True)]
+        views[state.name] = [_view(flat, start, p) for start, p in zip(starts, layouts, strict=True)]
     extra, extra_name = None, ""
     kept = _extra_dtype(rounding, like.dtype)
     if kept is not None:
         extra_name, dtype = kept
         extra = torch.zeros(total, dtype=dtype, device=like.device)
-        views[extra_name] = [_view(extra, start, p) for start, p in zip(starts, params, strict=True)]
-    layouts = [layout_code(p if is_dense(p) else torch.empty(p.shape, device="meta")) for p in params]
-    index = torch.tensor([starts, list(range(len(params))), list(ids), layouts], dtype=torch.int64)
-    flat_states = tuple(states), flats, steps, products, extra, extra_name, index, views, like.dtype, state_dtype
-    made = Flat(params, *flat_states)
+        views[extra_name] = [_view(extra, start, p) for start, p in zip(starts, layouts, strict=True)]
+    codes = [layout_code(p) for p in layouts]
+    index = torch.tensor([starts, list(range(len(params))), list(ids), codes], dtype=torch.int64)
+    kinds = tuple(states), tuple(scalars)
+    made = Flat(params, *kinds, flats, steps, numbers, extra, extra_name, index, views, like.dtype, state_dtype)
     for slot in range(len(params)):
         made.start_anew(slot)
     return made

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,11 @@ from torch import Tensor
 
 from .. import _backend
 from .._checks import reject
-from ._flat import Flat, is_dense, make_flat
-from ._prologue import coefficients, needs_sums
+from ._call import Call, Scaling
+from ._flat import Flat, make_flat
+from ._prologue import constant_rows
 from ._rule import State
-from ._switches import STOCHASTIC, rounding_code
+from ._switches import rounding_code
 
 if TYPE_CHECKING:
     from ._optimizer import FusedOptimizer
@@ -37,43 +37,6 @@ _PAIRS = {
 }
 
 
-@dataclass
-class _Call:
-    """Parameters that one call of the operator serves."""
-
-    flat: Flat
-    params: list[Tensor]
-    index: Tensor
-    copied: list[int]  # positions whose gradient does not lie in memory as the parameter does
-    gaps: list[int]  # positions of parameters with holes between their elements: stepped in a dense copy
-    complex: bool
-
-    def targets(self) -> list[Tensor]:
-        """What the operator writes to."""
-        if self.complex:
-            return [torch.view_as_real(p.detach()) for p in self.params]
-        if not self.gaps:
-            return self.params
-        targets = list(self.params)
-        for i in self.gaps:
-            targets[i] = targets[i].detach().clone(memory_format=torch.contiguous_format)
-        return targets
-
-    def take_back(self, targets: list[Tensor]) -> None:
-        """Copies of parameters with holes go back to their places."""
-        for i in self.gaps:
-            self.params[i].copy_(targets[i])
-
-    def gradients(self, all_of_them: list[Tensor] | None) -> list[Tensor]:
-        """The gradients, in their parameters' memory layout; given where the call serves all parameters of the step."""
-        grads: list[Any] = [p.grad for p in self.params] if all_of_them is None else list(all_of_them)
-        for i in self.copied:
-            grads[i] = torch.empty_like(self.params[i]).copy_(grads[i])
-        for i in self.gaps:
-            grads[i] = grads[i].contiguous()
-        return [torch.view_as_real(g) for g in grads] if self.complex else grads
-
-
 class GroupKernel:
     """Runs a group's steps. ``first`` is the position of its first parameter over all groups."""
 
@@ -81,52 +44,54 @@ class GroupKernel:
         self.optimizer, self.group, self.first = optimizer, group, first
         self.flats: list[Flat] = []
         self._planned: list[Tensor] = []
-        self._calls: list[_Call] = []
+        self._calls: list[Call] = []
         self._seen: list[dict[str, Any]] = []
-        self._sums: list[Tensor] = []
         self._kinds: tuple[State, ...] = ()
 
-    def square_norm(self, params: list[Tensor], grads: list[Tensor]) -> float:
-        """``|g|^2`` of all these gradients; the sums are kept for the step."""
-        fresh = self._prepare(params)
-        try:
-            return self._sum_up(grads)
-        except RuntimeError:
-            if fresh:
-                raise
-            self.flats, self._planned = [], []
-            self._prepare(params)
-            return self._sum_up(grads)
-
-    def _sum_up(self, grads: list[Tensor]) -> float:
-        self._sums = []
+    def load(self, params: list[Tensor], grads: list[Any]) -> list[Call]:
+        """Calls that have taken up these parameters and gradients, for steps that look at them more than once."""
+        if not self._prepare(params) and not all(call.fits() for call in self._calls):
+            self._plan_anew(params)
         for call in self._calls:
-            p = call.params[0]
-            operator = _backend.pick("optim_dots", p.device, self._forced(call.flat))
-            given = call.gradients(grads if len(self._calls) == 1 else None)
-            self._sums.append(operator(call.targets(), given, torch.empty(0, device=p.device)))
-        return float(sum(sums[2].sum() for sums in self._sums))
+            call.load(grads if len(self._calls) == 1 else None)
+        return self._calls
 
-    def step(self, params: list[Tensor], grads: list[Tensor], norm: float = 0.0) -> None:
-        """One step of these parameters with these gradients; ``norm`` is that of all gradients, if a group needs it."""
+    def step(self, params: list[Tensor], grads: list[Any], scaling: Scaling) -> None:
+        """One step of these parameters with these gradients."""
         fresh = self._prepare(params)
         done: list[Tensor] = []
         try:
-            self._run(grads if len(self._calls) == 1 else None, norm, done)
+            self._run(grads if len(self._calls) == 1 else None, scaling, done)
         except RuntimeError:
-            if fresh or needs_sums(self.group):
+            if fresh:
                 raise
-            self._look_again(params, done, norm)
+            self._look_again(params, done, scaling)
 
-    def _look_again(self, params: list[Tensor], done: list[Tensor], norm: float) -> None:
+    def _run(self, grads: list[Any] | None, scaling: Scaling, done: list[Tensor]) -> None:
+        for call in self._calls:
+            call.load(grads)
+            call.rows = constant_rows(self.group, call)
+            self.run(call, scaling)
+            done += call.params
+
+    def run(self, call: Call, scaling: Scaling) -> None:
+        """The step itself of a call that has been loaded."""
+        optimizer = self.optimizer
+        operator = _backend.pick(f"optim_{optimizer.rule.op}_", call.device, call.forced)
+        call.step(operator, optimizer.hyper(self.group), scaling)
+
+    def _look_again(self, params: list[Tensor], done: list[Tensor], scaling: Scaling) -> None:
         """A gradient or parameter has changed its dtype or layout: lay out and plan anew what has not been stepped."""
-        self.flats, self._planned = [], []
         left = list(params)
         for p in done:  # one of a parameter that is listed twice may be left
             left.pop(next(i for i, other in enumerate(left) if other is p))
-        self._prepare(left)
-        self._run(None, norm, [])
+        self._plan_anew(left)
+        self._run(None, scaling, [])
         self._planned = []
+
+    def _plan_anew(self, params: list[Tensor]) -> None:
+        self.flats, self._planned = [], []
+        self._prepare(params)
 
     def _prepare(self, params: list[Tensor]) -> bool:
         """Plan for these parameters unless they are those of the last step; whether it did."""
@@ -140,28 +105,6 @@ class GroupKernel:
         self._adopt_replaced()
         return fresh
 
-    # The call ------------------------------------------------------------------------------------------------------
-
-    def _run(self, grads: list[Tensor] | None, norm: float, done: list[Tensor]) -> None:
-        group, optimizer = self.group, self.optimizer
-        hyper = optimizer.hyper(group)
-        lr = group["lr"] if isinstance(group["lr"], Tensor) else None
-        scale, found_inf = getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)
-        for position, call in enumerate(self._calls):
-            flat, targets = call.flat, call.targets()
-            summed = needs_sums(group)  # else nobody needs the scale here: reading it would wait for a GPU
-            sums, loss_scale = (self._sums[position], optimizer.loss_scale()) if summed else (None, 1.0)
-            rows = coefficients(group, targets, sums, norm, loss_scale)
-            operator = _backend.pick(f"optim_{optimizer.rule.op}_", call.params[0].device, self._forced(flat))
-            operator(
-                targets, call.gradients(grads), flat.states, flat.steps, flat.products, flat.extra, call.index, hyper,
-                lr, scale, found_inf, rows, group["maximize"], self._rounding(call), group["seed"],
-            )  # fmt: skip
-            call.take_back(targets)
-            if not torch.compiler.is_compiling():
-                torch.autograd.graph.increment_version(call.params)
-            done += call.params
-
     def _forced(self, flat: Flat) -> str | None:
         fused = self.group["fused"]
         if fused is not False and (flat.dtype, flat.state_dtype) not in _PAIRS:
@@ -172,10 +115,6 @@ class GroupKernel:
                 )
             return "reference"
         return "reference" if fused is False else _backend.forced(None)
-
-    def _rounding(self, call: _Call) -> int:
-        code = rounding_code(self.group)
-        return code if call.params[0].dtype in _HALF or code == STOCHASTIC else 0
 
     # The plan ------------------------------------------------------------------------------------------------------
 
@@ -197,15 +136,16 @@ class GroupKernel:
         self._calls = [self._call(by_id[key[0]], members) for key, members in grouped.items()]
         self._planned = list(params)
 
-    def _call(self, flat: Flat, members: Sequence[tuple[Tensor, int]]) -> _Call:
+    def _call(self, flat: Flat, members: Sequence[tuple[Tensor, int]]) -> Call:
         params, slots = [p for p, _ in members], [slot for _, slot in members]
         whole = slots == list(range(len(flat.params)))
         index = flat.index if whole else flat.index[:, torch.tensor(slots)].contiguous()
-        gaps = [] if params[0].is_complex() else [i for i, p in enumerate(params) if not is_dense(p)]
+        gaps = [] if params[0].is_complex() else [i for i, p in enumerate(params) if not self.optimizer.in_place(p)]
         copied = [
             i for i, p in enumerate(params) if p.grad is not None and p.grad.stride() != p.stride() and i not in gaps
         ]
-        return _Call(flat, params, index, copied, gaps, params[0].is_complex())
+        forced = self._forced(flat)
+        return Call(self.group, flat, params, slots, whole, index, copied, gaps, params[0].is_complex(), forced)
 
     def _check(self, p: Tensor) -> None:
         name, g = type(self.optimizer).__name__, p.grad
@@ -235,7 +175,7 @@ class GroupKernel:
         for p in params:
             buckets[p.device, p.dtype, self._state_dtype(p)].append(p)
         positions = {id(p): self.first + i for i, p in enumerate(self.group["params"])}
-        kinds, rule = self.optimizer.states(self.group), self.optimizer.rule
+        kinds = self.optimizer.states(self.group)
         made = []
         for (device, dtype, state_dtype), members in buckets.items():
             rounding = rounding_code(self.group) if dtype in _HALF else 0
@@ -245,7 +185,9 @@ class GroupKernel:
             real = [torch.view_as_real(p.detach()) if p.is_complex() else p for p in members]
             ids = [positions[id(p)] for p in members]
             self.optimizer.check_states(self.group, state_dtype)
-            flat = make_flat(real, ids, kinds, state_dtype, rule.has_product, rounding, step_device)
+            scalars = self.optimizer.scalars(self.group)
+            in_place = self.optimizer.in_place
+            flat = make_flat(real, ids, kinds, scalars, state_dtype, rounding, step_device, in_place)
             made.append(self._attached(flat, members))
         return made
 
@@ -253,7 +195,7 @@ class GroupKernel:
         """The flat with the parameters themselves and, for complex ones, complex entries."""
         if params[0].is_complex():
             for name, views in flat.views.items():
-                if views[0].dim():
+                if name in {state.name for state in flat.kinds} | {flat.extra_name}:
                     flat.views[name] = [torch.view_as_complex(view) for view in views]
         flat.params = params
         self._adopt(flat)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from itertools import repeat
 from operator import is_
@@ -13,12 +12,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from .._checks import reject
-from ._flat import scalar_dtype
+from ._call import Call, Scaling
+from ._flat import is_dense, scalar_dtype
 from ._kernel import GroupKernel
 from ._load import load_state
-from ._prologue import needs_sums, total_norm
+from ._prologue import needs_sums, prepare_rows
 from ._reference_step import differentiable_step
-from ._rule import Rule, State, number
+from ._rule import Rule, Scalar, State, number
 from ._switches import DEFAULTS, check_group, check_switches
 
 
@@ -31,6 +31,9 @@ class FusedOptimizer(Optimizer):
 
     rule: ClassVar[Rule]
     takes_complex: ClassVar[bool] = True
+    has_sums: ClassVar[bool] = False  # whether a step needs sums over parameters
+    clips_gradient: ClassVar[bool] = True  # whether `max_norm` is about the gradient
+    _norm_limit: Callable[[Tensor, Scaling], Tensor] | None = None  # set by who wraps this optimizer
     _step_supports_amp_scaling = True
 
     def __init__(self, params: Any, defaults: dict[str, Any], switches: dict[str, Any]) -> None:
@@ -54,6 +57,25 @@ class FusedOptimizer(Optimizer):
         """Dtype of the moments beside a parameter's dtype, if the group does not say."""
         return dtype
 
+    def scalars(self, group: dict[str, Any]) -> tuple[Scalar, ...]:
+        """Numbers that are kept for each parameter or row."""
+        return (Scalar("mu_product", 1.0),) if self.rule.has_product else ()
+
+    def in_place(self, p: Tensor) -> bool:
+        """Whether the operator can step a parameter as it lies in memory; else a contiguous copy is stepped."""
+        return is_dense(p)
+
+    def looks_at_all(self, group: dict[str, Any]) -> str | None:
+        """The name of what looks at all gradients together, if anything does."""
+        return next((f"`{name}`" for name in ("max_norm", "skip_nonfinite") if group[name]), None)
+
+    def sum_up(self, calls: list[Call], scaling: Scaling) -> None:
+        """Make the rule's numbers of sums over the parameters."""
+
+    def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:
+        """The step itself of a call that has been summed up."""
+        kernel.run(call, scaling)
+
     def check_states(self, group: dict[str, Any], dtype: torch.dtype) -> None:
         """Say what is unwise about states of a dtype, when they are made."""
 
@@ -65,6 +87,8 @@ class FusedOptimizer(Optimizer):
         group = self.param_groups[-1]
         try:
             check_group(type(self).__name__, group)
+            if self.has_sums and group["differentiable"]:
+                raise RuntimeError(f"{type(self).__name__}: `differentiable` is not supported where a step needs sums")
             for p in group["params"]:
                 if torch._debug_has_internal_overlap(p) == 1:
                     raise RuntimeError(
@@ -91,6 +115,20 @@ class FusedOptimizer(Optimizer):
         load_state(self, state_dict)
 
     # The step ------------------------------------------------------------------------------------------------------
+
+    def begin_states(self, group: dict[str, Any]) -> None:
+        """Make the entries of a group's parameters before their first step."""
+        for p in group["params"]:
+            dtype = group["state_dtype"] or self.default_state_dtype(p.dtype)
+            entry: dict[str, Any] = {"step": torch.zeros((), dtype=scalar_dtype())}
+            for kind in self.states(group):
+                of = p.dtype if kind.like_parameter else dtype
+                entry[kind.name] = (
+                    p.detach().to(of, copy=True)
+                    if kind.copies_parameter
+                    else torch.full_like(p.detach(), kind.initial, dtype=of)
+                )
+            self.state[p] = entry
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -133,20 +171,21 @@ class FusedOptimizer(Optimizer):
         return self._kernels[position]
 
     def _run(self, work: list[tuple[GroupKernel, list[Tensor], list[Any]]]) -> None:
-        """Step the groups; where one needs the norm of all gradients, that comes first."""
-        norm = 0.0
-        if any(needs_sums(kernel.group) for kernel, *_ in work):
-            squares = sum(kernel.square_norm(params, grads) for kernel, params, grads in work)
-            norm = total_norm(squares, self.loss_scale())
-            if not math.isfinite(norm) and any(kernel.group["skip_nonfinite"] for kernel, *_ in work):
-                return
-        for kernel, params, grads in work:
-            kernel.step(params, grads, norm)
-
-    def loss_scale(self) -> float:
-        """What a ``GradScaler`` has multiplied the gradients by."""
-        scale = getattr(self, "grad_scale", None)
-        return 1.0 if scale is None else float(scale)
+        """Step the groups; where a step needs sums over parameters, those of all groups come first."""
+        scaling = Scaling(getattr(self, "grad_scale", None), getattr(self, "found_inf", None))
+        if not work:
+            return
+        if not self.has_sums and self._norm_limit is None and not any(needs_sums(kernel.group) for kernel, *_ in work):
+            for kernel, params, grads in work:
+                kernel.step(params, grads, scaling)
+            return
+        loaded = [(kernel, kernel.load(params, grads)) for kernel, params, grads in work]
+        calls = [call for _, of_group in loaded for call in of_group]
+        scaling = prepare_rows(calls, scaling, self._norm_limit, self.clips_gradient)
+        self.sum_up(calls, scaling)
+        for kernel, of_group in loaded:
+            for call in of_group:
+                self.apply(kernel, call, scaling)
 
     def step_param(self, p: Tensor) -> None:
         """Step one parameter, for a hook that releases gradients early (``register_post_accumulate_grad_hook``).
@@ -158,10 +197,11 @@ class FusedOptimizer(Optimizer):
         """
         for position, group in enumerate(self.param_groups):
             if any(p is other for other in group["params"]):
-                if group["max_norm"] is not None or group["skip_nonfinite"]:
+                reason = self.looks_at_all(group)
+                if reason is not None or self._norm_limit is not None:
                     raise RuntimeError(
-                        f"{type(self).__name__}.step_param: expected a group without `max_norm` and `skip_nonfinite`, "
-                        "which look at all gradients together. Use `step`."
+                        f"{type(self).__name__}.step_param: {reason or 'a clipping wrapper'} looks at all gradients together. "
+                        "Use `step`."
                     )
                 with torch.no_grad():
                     if p.grad is not None:

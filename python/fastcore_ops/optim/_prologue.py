@@ -1,12 +1,17 @@
-"""What happens to gradients before the rule sees them: clipping to a norm, projection off the parameter, limits."""
+"""What happens to gradients before the rule sees them: clipping to a norm, projection off the parameter, limits.
+
+Everything is computed by tensor operations where the parameters are, so that nobody waits for a GPU.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from ._call import Call, Scaling, plain_rows
 
 _TINY = 1e-30
 
@@ -16,40 +21,88 @@ def needs_sums(group: dict[str, Any]) -> bool:
     return group["max_norm"] is not None or group["skip_nonfinite"] or group["perp_grad"]
 
 
-def total_norm(squares: float, grad_scale: float) -> float:
-    """Norm of all unscaled gradients."""
-    return math.sqrt(squares) / grad_scale if squares >= 0 else math.nan
-
-
-def coefficients(
-    group: dict[str, Any], params: list[Tensor], sums: Tensor | None, norm: float, grad_scale: float
-) -> Tensor | None:
-    """Factor, scale, share along the parameter and limit of each gradient, (4, n) float64; None where nothing changes.
-
-    The prologue computes ``(f g - along p) * scale`` with f = factor * sign / grad_scale, then cuts to the limit.
-    """
-    limit = math.inf if group["clip_value"] is None else float(group["clip_value"])
-    if not needs_sums(group) and limit == math.inf:
+def constant_rows(group: dict[str, Any], call: Call) -> Tensor | None:
+    """Coefficients that no gradient has a say in, (4, n); None where nothing changes."""
+    if group["clip_value"] is None:
         return None
-    rows = torch.ones(4, len(params), dtype=torch.float64)
-    rows[2], rows[3] = 0.0, limit
-    if group["max_norm"] is not None:
-        rows[0] = min(1.0, float(group["max_norm"]) / (norm + 1e-6)) if not math.isnan(norm) else math.nan
-    if group["perp_grad"] and sums is not None:
-        sign = -1.0 if group["maximize"] else 1.0
-        _project(rows, sums.cpu(), rows[0] * sign / grad_scale, group, params)
+    rows = plain_rows(len(call.params), call.device)
+    rows[3] = float(group["clip_value"])
     return rows
 
 
-def _project(rows: Tensor, sums: Tensor, factor: Tensor, group: dict[str, Any], params: list[Tensor]) -> None:
+def prepare_rows(
+    calls: list[Call], scaling: Scaling, limit: Callable[[Tensor, Scaling], Tensor] | None, clips_gradient: bool
+) -> Scaling:
+    """Give each call its coefficients; the scaling returned tells whether a gradient that is not finite skips the step.
+
+    A call's coefficients are factor, scale, share along the parameter and limit: the kernel computes ``(f g - along p) *
+    scale`` with ``f = factor * sign / grad_scale`` and cuts it to the limit. ``limit`` makes a norm to clip all of them to.
+    """
+    clips = limit is not None or (clips_gradient and any(call.group["max_norm"] is not None for call in calls))
+    for call in calls:
+        call.rows = constant_rows(call.group, call)
+        if call.group["perp_grad"]:
+            call.sums = call.measure("dots", None)
+        elif clips or call.group["skip_nonfinite"]:
+            call.sums = call.measure("squares", None)
+    if clips or any(call.group["skip_nonfinite"] for call in calls):
+        norm = _total_norm(calls, scaling)
+        scaling = _skipping(calls, norm, scaling)
+        ceiling = None if limit is None else limit(norm, scaling)
+        for call in calls:
+            _clip(call, norm, call.group["max_norm"] if ceiling is None and clips_gradient else ceiling)
+    for call in calls:
+        if call.group["perp_grad"]:
+            _project(call, scaling)
+        call.sums = None
+    return scaling
+
+
+def _total_norm(calls: list[Call], scaling: Scaling) -> Tensor:
+    """Norm of all unscaled gradients."""
+    for call in calls:
+        if call.sums is None:
+            call.sums = call.measure("squares", None)
+    device = calls[0].device
+    squares = torch.stack([call.sums[-1].sum().to(device) for call in calls if call.sums is not None]).sum()
+    norm = squares.sqrt()
+    return norm if scaling.grad_scale is None else norm / scaling.grad_scale.to(device)
+
+
+def _skipping(calls: list[Call], norm: Tensor, scaling: Scaling) -> Scaling:
+    if not any(call.group["skip_nonfinite"] for call in calls):
+        return scaling
+    found = (~norm.isfinite()).float()
+    if scaling.found_inf is not None:
+        found = torch.maximum(found, scaling.found_inf.to(found))
+    return Scaling(scaling.grad_scale, found)
+
+
+def _clip(call: Call, norm: Tensor, most: float | Tensor | None) -> None:
+    if most is None:
+        return
+    if call.rows is None:
+        call.rows = plain_rows(len(call.params), call.device)
+    factor = (most / (norm + 1e-6)).clamp(max=1.0).to(call.device)
+    call.rows[0] = factor
+
+
+def _project(call: Call, scaling: Scaling) -> None:
     """Take out the part along the parameter and give the rest the length of the whole; what is rounding alone becomes 0."""
-    square_p, product, square_g = sums
+    group = call.group
+    if call.rows is None:
+        call.rows = plain_rows(len(call.params), call.device)
+    assert call.sums is not None
+    factor = call.rows[0] * (-1.0 if group["maximize"] else 1.0)
+    if scaling.grad_scale is not None:
+        factor = factor / scaling.grad_scale.to(factor.device)
+    square_p, product, square_g = call.sums
     share = product / (square_p + _TINY)
     left = (square_g - product * product / square_p.clamp_min(_TINY)).clamp_min(0.0).sqrt()
-    whole = square_g.sqrt()
-    scale = whole / (left + _TINY) if group["perp_rescale"] else torch.ones_like(whole)
-    eps = torch.finfo(params[0].dtype).eps
-    scale = torch.where(left <= 4 * eps * whole, torch.zeros_like(scale), scale)
-    large = torch.tensor([p.numel() >= group["perp_min_numel"] for p in params])
-    rows[1] = torch.where(large, scale, 1.0)
-    rows[2] = torch.where(large, share * factor, 0.0)
+    length = square_g.sqrt()
+    scale = length / (left + _TINY) if group["perp_rescale"] else torch.ones_like(length)
+    eps = torch.finfo(call.params[0].dtype).eps
+    scale = torch.where(left <= 4 * eps * length, torch.zeros_like(scale), scale)
+    large = torch.tensor([p.numel() >= group["perp_min_numel"] for p in call.params], device=call.device)
+    call.rows[1] = torch.where(large, scale, torch.ones_like(scale))
+    call.rows[2] = torch.where(large, share * factor, torch.zeros_like(share))

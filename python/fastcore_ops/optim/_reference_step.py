@@ -125,15 +125,6 @@ def _write_split(p: Tensor, x: Tensor, extra: Tensor | None) -> None:
     extra.copy_(low)
 
 
-def dots(params: list[Tensor], grads: list[Tensor], like: Tensor) -> Tensor:
-    """``|p|^2``, ``<p, g>`` and ``|g|^2`` of each parameter, (3, n) in float64."""
-    sums = like.new_zeros(3, len(params), dtype=torch.float64)
-    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
-        x, y = p.detach().double(), g.double()
-        sums[:, i] = torch.stack([(x * x).sum(), (x * y).sum(), (y * y).sum()])
-    return sums
-
-
 # The operator --------------------------------------------------------------------------------------------------------
 
 
@@ -142,7 +133,7 @@ def prepared_gradient(g: Tensor, x: Tensor, scale: float, row: Tensor | None) ->
     g = g.to(x.dtype) * scale
     if row is None:
         return g
-    factor, perp_scale, along, limit = row.tolist()
+    factor, perp_scale, along, limit = row[:4].tolist()
     g = g * factor
     if perp_scale != 1 or along != 0:
         g = (g - along * x) * perp_scale
@@ -176,7 +167,7 @@ def make_step(rule: Rule):  # type: ignore[no-untyped-def]
             row = None if coefficients is None else coefficients[:, i]
             s = tuple(state.to(x.dtype) for state in stored)
             gradient = prepared_gradient(g, x, scale, row)
-            named = rule.named(hyper, product)
+            named = rule.named(hyper, product, float(row[4]) if rule.numbers and row is not None else 0.0)
             new, new_states = rule.formula(x, gradient, s, named, t)
             if products is not None:
                 products[slot] = rule.advance_product(named, t)

@@ -11,6 +11,10 @@ from torch import Tensor
 
 from ._reference import Formula
 
+Factors = Callable[
+    [Tensor, Tensor, tuple[Tensor, ...], Any, float], tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, ...]]
+]
+
 
 @dataclass(frozen=True)
 class State:
@@ -23,6 +27,15 @@ class State:
 
 
 @dataclass(frozen=True)
+class Scalar:
+    """One float64 number that is kept for each parameter, or for each of its rows."""
+
+    name: str
+    initial: float = 0.0
+    by_row: bool = False
+
+
+@dataclass(frozen=True)
 class Rule:
     """A formula, its operator and the order of its hyper-parameters, the learning rate first."""
 
@@ -30,6 +43,7 @@ class Rule:
     formula: Formula
     hyper: tuple[str, ...]
     next_product: Callable[[Any, float], float] | None = None  # of a running product kept beside the step, after step t
+    numbers: int = 0  # of each parameter's own, made of sums
 
     @property
     def has_product(self) -> bool:
@@ -41,11 +55,25 @@ class Rule:
         assert self.next_product is not None
         return self.next_product(named, t)
 
-    def named(self, hyper: list[float], product: float = 1.0) -> Any:
+    def named(self, hyper: list[float], product: float = 1.0, number: float = 0.0) -> Any:
         """Hyper-parameters by name, as the formulas want them."""
-        values = dict(zip(self.hyper, hyper, strict=True))
-        without_decay = SimpleNamespace(**(values | {"weight_decay": 0.0}))
-        return SimpleNamespace(**values, product=product, without_decay=without_decay)
+        return named(self.hyper, hyper, product, number)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over parameters or rows: the two factors of each, element by element, and what the states become."""
+
+    op: str
+    factors: Factors
+    hyper: tuple[str, ...] = ()
+
+
+def named(names: tuple[str, ...], hyper: list[float], product: float = 1.0, number: float = 0.0) -> Any:
+    """Hyper-parameters by name."""
+    values = dict(zip(names, hyper, strict=True))
+    without_decay = SimpleNamespace(**(values | {"weight_decay": 0.0}))
+    return SimpleNamespace(**values, product=product, number=number, without_decay=without_decay)
 
 
 def number(value: float | bool | Tensor | None) -> float:

@@ -1,0 +1,168 @@
+"""Parameters that one call of an operator serves, and what a step computes for them on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import _backend
+from ._flat import Flat, row_count
+from ._switches import STOCHASTIC, rounding_code
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+class Scaling(NamedTuple):
+    """What a ``GradScaler`` left: the factor of the gradients, and whether the step is to be skipped."""
+
+    grad_scale: Tensor | None
+    found_inf: Tensor | None
+
+    def taken(self, new: Tensor, old: Tensor) -> Tensor:
+        """``new``, but ``old`` where the step is skipped."""
+        return new if self.found_inf is None else torch.where(self.found_inf.to(new.device) != 0, old, new)
+
+
+@dataclass
+class Call:
+    """Parameters of one group, device and dtype."""
+
+    group: dict[str, Any]
+    flat: Flat
+    params: list[Tensor]
+    slots: list[int]
+    whole: bool  # all parameters of the flat, in its order
+    index: Tensor
+    copied: list[int]  # positions whose gradient does not lie in memory as the parameter does
+    gaps: list[int]  # positions of parameters that are stepped in a contiguous copy
+    complex: bool
+    forced: str | None  # backend
+    targets: list[Tensor] = field(default_factory=list)  # what the operators write to
+    gradients: list[Tensor] = field(default_factory=list)
+    rows: Tensor | None = None  # of the prologue, (4, n)
+    numbers: Tensor | None = None  # of the rule, (numbers, n)
+    sums: Tensor | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.params[0].device
+
+    def load(self, all_gradients: list[Any] | None) -> None:
+        """Take up targets and gradients; given where the call serves all parameters of the step."""
+        grads: list[Any] = [p.grad for p in self.params] if all_gradients is None else list(all_gradients)
+        for i in self.copied:
+            grads[i] = torch.empty_like(self.params[i]).copy_(grads[i])
+        for i in self.gaps:
+            grads[i] = grads[i].contiguous()
+        self.gradients = [torch.view_as_real(g) for g in grads] if self.complex else grads
+        self.targets = self.params
+        if self.complex:
+            self.targets = [torch.view_as_real(p.detach()) for p in self.params]
+        elif self.gaps:
+            self.targets = list(self.params)
+            for i in self.gaps:
+                self.targets[i] = self.params[i].detach().clone(memory_format=torch.contiguous_format)
+
+    def fits(self) -> bool:
+        """Whether gradients and parameters still have the dtypes and layouts of the plan."""
+        copied = set(self.copied) | set(self.gaps)
+        return all(
+            p.grad.dtype == p.dtype and p.grad.device == p.device and p.grad.shape == p.shape
+            and (i in copied or p.grad.stride() == p.stride())
+            for i, p in enumerate(self.params)
+            if p.grad is not None
+        )  # fmt: skip
+
+    def rounding(self) -> int:
+        """The mode's number, 0 where it does not concern these dtypes."""
+        code = rounding_code(self.group)
+        return code if self.params[0].dtype in _HALF or code == STOCHASTIC else 0
+
+    def learning_rate(self) -> Tensor | None:
+        """A learning rate in a tensor; the operators read it."""
+        return self.group["lr"] if isinstance(self.group["lr"], Tensor) else None
+
+    def measure(
+        self,
+        name: str,
+        scaling: Scaling | None,
+        hyper: list[float] | None = None,
+        states: list[Tensor] | None = None,
+        by_row: bool = False,
+        among: list[int] | None = None,
+    ) -> Tensor:
+        """Sums over the parameters (those at the positions ``among``) or their rows; without ``scaling`` of bare gradients."""
+        operator = _backend.pick(f"optim_{name}", self.device, self.forced)
+        places = range(len(self.params)) if among is None else among
+        index, rows = self.index, self.rows
+        if among is not None:
+            index = index[:, torch.tensor(among, dtype=torch.int64)].contiguous()
+            rows = rows if rows is None else rows[:, torch.tensor(among, device=rows.device)].contiguous()
+        bare = scaling is None
+        scale, found_inf = scaling or (None, None)
+        return operator(
+            [self.targets[i] for i in places], [self.gradients[i] for i in places], states or [], self.flat.steps,
+            self.flat.extra, index, hyper or [0.0], self.learning_rate(), scale, found_inf,
+            None if bare else rows, self.group["maximize"] and not bare,
+            self.rounding(), self.group["seed"], by_row,
+        )  # fmt: skip
+
+    def step(
+        self, operator: Callable[..., None], hyper: list[float], scaling: Scaling, states: list[Tensor] | None = None
+    ) -> None:
+        """Step the parameters; the operator writes to them and to the states."""
+        rows = self.rows
+        if self.numbers is not None:
+            plain = plain_rows(len(self.params), self.device) if rows is None else rows
+            rows = torch.cat([plain, self.numbers])
+        flat = self.flat
+        operator(
+            self.targets, self.gradients, flat.states if states is None else states, flat.steps,
+            flat.scalars.get("mu_product"), flat.extra, self.index, hyper, self.learning_rate(), scaling.grad_scale,
+            scaling.found_inf, rows, self.group["maximize"],
+            self.rounding(), self.group["seed"],
+        )  # fmt: skip
+        self.finish()
+
+    def finish(self) -> None:
+        """Copies of parameters go back to their places; autograd hears of the change; nothing is kept of the step."""
+        for i in self.gaps:
+            self.params[i].copy_(self.targets[i])
+        if not torch.compiler.is_compiling():
+            torch.autograd.graph.increment_version(self.params)
+        self.targets, self.gradients, self.rows, self.numbers, self.sums = [], [], None, None, None
+
+    # Numbers of the parameters' own ------------------------------------------------------------------------------------
+
+    def scalar(self, name: str) -> Tensor:
+        """A scalar of each of these parameters, or of their rows, one after the other."""
+        flat = self.flat.scalars[name]
+        return flat if self.whole else flat[self._places(name).to(flat.device)]
+
+    def set_scalar(self, name: str, value: Tensor) -> None:
+        """Write it back."""
+        flat = self.flat.scalars[name]
+        if self.whole:
+            flat.copy_(value)
+        else:
+            flat[self._places(name).to(flat.device)] = value.to(flat.dtype)
+
+    def _places(self, name: str) -> Tensor:
+        by_row = any(scalar.name == name and scalar.by_row for scalar in self.flat.numbers)
+        if not by_row:
+            return torch.tensor(self.slots, dtype=torch.int64)
+        counts = [row_count(p) for p in self.flat.params]
+        starts = [sum(counts[:slot]) for slot in range(len(counts))]
+        return torch.cat([torch.arange(starts[slot], starts[slot] + counts[slot]) for slot in self.slots])
+
+
+def plain_rows(count: int, device: torch.device) -> Tensor:
+    """Coefficients of a prologue that changes nothing."""
+    rows = torch.ones(4, count, dtype=torch.float64, device=device)
+    rows[2], rows[3] = 0.0, torch.inf
+    return rows

@@ -1,0 +1,151 @@
+"""DoG."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Unpack
+
+import torch
+from torch import Tensor
+
+from . import _reference_two_phase
+from ._call import Call, Scaling
+from ._optimizer import FusedOptimizer
+from ._rule import Rule, State, Sums
+from ._switches import Switches
+
+SCALED = Rule("scaled", _reference_two_phase.scaled, ("lr", "weight_decay"), numbers=1)
+SUMS = Sums("dog_sums", _reference_two_phase.dog_sums, ("lr", "weight_decay"))
+
+
+class DoG(FusedOptimizer):
+    """DoG: steps as long as the distance travelled over the root of the sum of squared gradients; no rate to tune.
+
+    ``rbar = max(rbar, |x - x0|)``, ``G += |g|^2``, ``eta = lr * rbar / sqrt(G)``, ``p -= eta * g``, with norms over a whole
+    parameter group; at the first step ``rbar = reps_rel * (1 + |x|)`` and ``G`` takes ``eps`` in. The group holds ``rbar``,
+    ``G`` and ``eta`` as tensors. Take the average of the iterates:
+    :class:`fastcore_ops.optim.PolynomialDecayAverager`.
+
+    Parameters
+    ----------
+    params : iterable
+        Parameters, named parameters or groups, as for ``torch.optim``.
+    lr : float or Tensor, default 1
+        Factor of the step, to be left alone.
+    reps_rel : float, default 1e-6
+        First distance, relative to the size of the parameters; 1e-4 with batch normalisation.
+    weight_decay : float, default 0
+        Weight decay, in the gradient.
+    eps : float, default 1e-8
+        Added to the first sum of squares.
+    init_eta : float, optional
+        The first step's ``eta``, instead of ``reps_rel``.
+    **switches : Switches
+        What every optimizer here takes: ``maximize``, ``fused``, ``capturable``, ``rounding``, ``seed``,
+        ``master_weights`` and more; see :class:`fastcore_ops.optim.Switches`. ``differentiable`` is refused.
+
+    References
+    ----------
+    M. Ivgi, O. Hinder, Y. Carmon, "DoG is SGD's Best Friend: A Parameter-Free Dynamic Step Size Schedule", ICML 2023,
+    arXiv:2302.12022.
+
+    Examples
+    --------
+    >>> import fastcore_ops as fo, torch
+    >>> model = torch.nn.Linear(3, 1)
+    >>> optimizer = fo.optim.DoG(model.parameters())
+    >>> averager = fo.optim.PolynomialDecayAverager(model)
+    >>> model(torch.ones(1, 3)).sum().backward()
+    >>> optimizer.step()
+    >>> averager.step()
+    """
+
+    has_sums: ClassVar[bool] = True
+    takes_complex: ClassVar[bool] = False
+    rule = SCALED
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float | Tensor = 1.0,
+        reps_rel: float = 1e-6,
+        weight_decay: float = 0.0,
+        eps: float = 1e-8,
+        init_eta: float | None = None,
+        **switches: Unpack[Switches],
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "reps_rel": reps_rel,
+            "weight_decay": weight_decay,
+            "eps": eps,
+            "init_eta": init_eta,
+        }
+        super().__init__(params, defaults, dict(switches))
+
+    def states(self, group: dict[str, Any]) -> tuple[State, ...]:
+        """States in the kernel's order."""
+        return (State("x0", like_parameter=True, copies_parameter=True),)
+
+    def looks_at_all(self, group: dict[str, Any]) -> str | None:
+        """Norms are over the group."""
+        return "the rule"
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group with numbers of its own."""
+        super().add_param_group(param_group)
+        for name in ("rbar", "G", "eta"):
+            self.param_groups[-1].setdefault(name, torch.zeros((), dtype=torch.float64))
+
+    def sum_up(self, calls: list[Call], scaling: Scaling) -> None:
+        """The size of each group's step."""
+        for call in calls:
+            call.sums = call.measure(SUMS.op, scaling, self.hyper(call.group), call.flat.states)
+        for group in self.param_groups:
+            of_group = [call for call in calls if call.group is group]
+            if of_group:
+                self._size_group(group, of_group, scaling)
+
+    def _size_group(self, group: dict[str, Any], calls: list[Call], scaling: Scaling) -> None:
+        device = calls[0].device
+        totals = torch.stack([call.sums.sum(1).to(device) for call in calls if call.sums is not None]).sum(0)
+        moved, squares, size = totals
+        absent = [p for p in group["params"] if p.grad is None]
+        moved, size = moved + self._moved(absent, device), size + _square_norm(absent, device)
+        kept = {name: group[name].to(device) for name in ("rbar", "G", "eta")}
+        made = step_sizes(group, moved, squares, size, kept["rbar"], kept["G"])
+        for name, value in made.items():
+            group[name] = scaling.taken(value, kept[name])
+        for call in calls:
+            call.numbers = group["eta"].to(call.device).expand(1, len(call.params))
+
+    def _moved(self, params: Iterable[Tensor], device: torch.device) -> Tensor:
+        """``|x - x0|^2`` of parameters that have no gradient now."""
+        starts = [(p.detach(), self.state[p]["x0"]) for p in params if self.state.get(p)]
+        return _square_norm([p.double() - start.double() for p, start in starts], device)
+
+
+def _square_norm(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for x in tensors:
+        total = total + x.detach().double().square().sum().to(device)
+    return total
+
+
+def step_sizes(
+    group: dict[str, Any], moved: Tensor, squares: Tensor, size: Tensor, rbar: Tensor, total: Tensor
+) -> dict[str, Tensor]:
+    """``rbar``, ``G`` and ``eta`` after this step; Ivgi et al. 2023, algorithm 1. G is 0 before the first step.
+
+    ``moved``, ``squares`` and ``size`` are the squares of ``|x - x0|``, ``|g|`` and ``|x|``; all may hold many parameters.
+    """
+    first = total == 0
+    init_eta = group["init_eta"]
+    start = 0.0 if init_eta is not None else float(group["reps_rel"]) * (1 + size.sqrt())
+    rbar = torch.where(first, start + torch.zeros_like(rbar), torch.maximum(rbar, moved.sqrt()))
+    total = total + squares + torch.where(first, float(group["eps"]), 0.0)
+    eta = torch.where(total > 0, group["lr"] * rbar / total.sqrt(), torch.zeros_like(rbar))
+    eta = torch.where(total.isnan(), total, eta)
+    if init_eta is not None:
+        eta = torch.where(first, float(init_eta), eta)
+    return {"rbar": rbar, "G": total, "eta": eta}

@@ -1,0 +1,75 @@
+"""AdamP's and SGDP's test: does the gradient stand almost at right angles to a parameter's rows, or to the whole of it?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ._call import Call, Scaling
+from ._flat import has_rows_in_order, row_count
+from ._optimizer import FusedOptimizer
+
+NONE, ROWS, WHOLE = range(3)  # as the kernels number them
+
+
+def projections(sums: Tensor, rows: list[int], lengths: list[int], delta: float, eps: float) -> Tensor:
+    """Whether each parameter is projected, and how; Heo et al. 2021, section 2.3.
+
+    Parameters
+    ----------
+    sums : Tensor, shape (3, sum(rows))
+        ``|p|^2``, ``<p, g>`` and ``|g|^2`` of each row.
+    rows, lengths : list of int
+        Rows of each parameter, and elements of each of its rows.
+    delta, eps : float
+        A view passes if its largest cosine is below ``delta`` over the root of its length.
+
+    Returns
+    -------
+    Tensor of float64, one for each parameter
+        0: not, 1: row by row, 2: as a whole. Rows are tried first.
+    """
+    counts = torch.tensor(rows, device=sums.device)
+    owner = torch.repeat_interleave(torch.arange(len(rows), device=sums.device), counts, output_size=sums.shape[1])
+    cosine = _cosine(sums, eps)
+    # amax would let a NaN pass or not, depending on the place; infinity never passes
+    cosine = torch.where(cosine.isnan(), torch.inf, cosine)
+    largest = cosine.new_zeros(len(rows)).scatter_reduce(0, owner, cosine, "amax")
+    total = sums.new_zeros(3, len(rows)).index_add(1, owner, sums)
+    length = torch.tensor(lengths, dtype=torch.float64, device=sums.device)
+    by_row = largest < delta / length.sqrt()
+    as_whole = _cosine(total, eps) < delta / (length * counts).sqrt()
+    return torch.where(by_row, ROWS, torch.where(as_whole, WHOLE, NONE)).double()
+
+
+def _cosine(sums: Tensor, eps: float) -> Tensor:
+    return sums[1].abs() / (sums[0].sqrt().clamp_min(eps) * sums[2].sqrt().clamp_min(eps))
+
+
+class ProjectedOptimizer(FusedOptimizer):
+    """A rule whose direction may lose its part along the parameter."""
+
+    has_sums: ClassVar[bool] = True
+    takes_complex: ClassVar[bool] = False
+
+    def in_place(self, p: Tensor) -> bool:
+        """Rows must stand one after the other."""
+        return has_rows_in_order(p)
+
+    def sum_up(self, calls: list[Call], scaling: Scaling) -> None:
+        """Decide for each parameter."""
+        for call in calls:
+            among = [i for i, p in enumerate(call.params) if p.dim() > 1 and p.numel()]
+            call.numbers = torch.zeros(1, len(call.params), dtype=torch.float64, device=call.device)
+            if among:
+                call.numbers[0, torch.tensor(among, device=call.device)] = self._decide(call, among, scaling)
+
+    def _decide(self, call: Call, among: list[int], scaling: Scaling) -> Tensor:
+        group: dict[str, Any] = call.group
+        shapes = [call.params[i].shape for i in among]
+        rows, lengths = [row_count(call.params[i]) for i in among], [math.prod(shape[1:]) for shape in shapes]
+        sums = call.measure("dots", scaling, by_row=True, among=among)
+        return projections(sums, rows, lengths, float(group["delta"]), float(group["eps"]))
