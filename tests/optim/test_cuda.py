@@ -79,7 +79,7 @@ def test_cuda_master_weights():
 @every_variant
 def test_cuda_step_waits_for_nothing(variant):
     gpu = on_device(parameters(torch.float32))
-    optimizer = make(variant, gpu, clip_value=0.5)
+    optimizer = make(variant, gpu, clip_value=0.5, lr=torch.tensor(0.01, device="cuda"))
     run(optimizer, gpu, 1)  # makes the states
     optimizer.grad_scale, optimizer.found_inf = torch.tensor(2.0, device="cuda"), torch.zeros((), device="cuda")
     torch.cuda.synchronize()

@@ -78,7 +78,10 @@ class GroupKernel:
         """The step itself of a call that has been loaded."""
         optimizer = self.optimizer
         operator = _backend.pick(f"optim_{optimizer.rule.op}_", call.device, call.forced)
-        call.step(operator, optimizer.hyper(self.group), scaling)
+        group = self.group
+        if isinstance(group["lr"], Tensor):  # the kernel reads it: here nobody waits for a device
+            group = group | {"lr": 0.0}
+        call.step(operator, optimizer.hyper(group), scaling)
 
     def _look_again(self, params: list[Tensor], done: list[Tensor], scaling: Scaling) -> None:
         """A gradient or parameter has changed its dtype or layout: lay out and plan anew what has not been stepped."""
