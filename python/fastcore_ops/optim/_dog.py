@@ -8,8 +8,11 @@ from typing import Any, ClassVar, Unpack
 import torch
 from torch import Tensor
 
+from .. import _backend
 from . import _reference_two_phase
 from ._call import Call, Scaling
+from ._flat import is_distributed
+from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
 from ._rule import Rule, State, Sums
 from ._switches import Switches
@@ -106,6 +109,11 @@ class DoG(FusedOptimizer):
             if of_group:
                 self._size_group(group, of_group, scaling)
 
+    def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:
+        """The step, which does not look at where it began."""
+        operator = _backend.pick(f"optim_{self.rule.op}_", call.device, call.forced)
+        call.step(operator, self.hyper(call.group), scaling, [])
+
     def _size_group(self, group: dict[str, Any], calls: list[Call], scaling: Scaling) -> None:
         device = calls[0].device
         totals = torch.stack([call.sums.sum(1).to(device) for call in calls if call.sums is not None]).sum(0)
@@ -128,7 +136,8 @@ class DoG(FusedOptimizer):
 def _square_norm(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
     total = torch.zeros((), dtype=torch.float64, device=device)
     for x in tensors:
-        total = total + x.detach().double().square().sum().to(device)
+        square: Any = x.detach().double().square().sum()
+        total = total + (square.full_tensor() if is_distributed(square) else square).to(device)
     return total
 
 
