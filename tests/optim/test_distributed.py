@@ -1,5 +1,7 @@
 """Distributed parameters on two ranks against whole ones on one, and checkpoints that change the number of ranks."""
 
+import time
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -24,8 +26,12 @@ def meeting(tmp_path_factory):
     folder = tmp_path_factory.mktemp("meeting")
     two_ranks.save_checkpoints(folder / "one", False)
     running = torch.multiprocessing.spawn(two_ranks.main, (str(folder),), nprocs=2, join=False)
-    while not running.join(timeout=240):
-        pass
+    end = time.monotonic() + 240
+    while not running.join(timeout=5):
+        if time.monotonic() > end:
+            for process in running.processes:
+                process.kill()
+            pytest.fail("the two processes wait for each other")
     return [torch.load(folder / f"found_{rank}.pt") for rank in range(2)], folder
 
 

@@ -1,6 +1,7 @@
 """What the two processes of test_distributed.py do: each check compares distributed parameters with whole ones."""
 
 import traceback
+from datetime import timedelta
 from unittest import mock
 
 import pytest
@@ -388,7 +389,9 @@ CHECKPOINTS = {
 def main(rank, folder):
     """One of the two processes; notes each check's traceback, or None."""
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
     found = {}
     for name, function in (CHECKS | CHECKPOINTS).items():
         try:
