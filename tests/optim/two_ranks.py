@@ -323,6 +323,29 @@ def fully_sharded_model():
     assert all(isinstance(two.state[p]["exp_avg"], DTensor) for p in sharded.parameters())
 
 
+@check
+def an_overflow_on_one_rank_skips_the_step_on_both():
+    for unscales in (False, True):
+        model = small_model()
+        fully_shard(model, mesh=mesh())
+        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        train(model, optimizer, range(1))
+        before = [full(p) for p in model.parameters()]
+        for number, overflows in enumerate((True, False)):
+            optimizer.zero_grad()
+            scaler.scale(model(normal(6, 5, seed=9, dtype=torch.float32)).square().mean()).backward()
+            if overflows and dist.get_rank() == 1:
+                next(model.parameters()).grad.to_local()[0] = torch.inf
+            if unscales:
+                scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            assert float(optimizer.state[next(model.parameters())]["step"]) == 1 + number
+            assert same_bits([full(p) for p in model.parameters()], before) == overflows
+        assert scaler.get_scale() == 4.0
+
+
 # Checkpoints, saved by two ranks and loaded by one, and the other way round.
 KINDS = {
     "AdamW_bfloat16": lambda params: optim.AdamW(params, lr=0.01, state_dtype=torch.bfloat16),
