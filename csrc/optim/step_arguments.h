@@ -71,9 +71,10 @@ struct Layout {
 
 // States of a group are flat tensors, one for each name, with every parameter at the same place in all of them. index
 // (4, n) gives that place, the entry of `steps` (and `products`), the id that random bits depend on, and the code of the
-// memory layout that the states have. `extra` is the
-// flat tensor of compensations, low bits or masters. coefficients (4 + numbers, n): a factor of each gradient; scale and
-// share of what is left of it beside the parameter's direction; a limit of its elements; the numbers of the rule.
+// memory layout that the states have; a fifth row, if there is one, the place of its first element in a parameter of which
+// this is a shard: random bits go by that. `extra` is the flat tensor of compensations, low bits or masters. coefficients
+// (4 + numbers, n): a factor of each gradient; scale and share of what is left of it beside the parameter's direction; a
+// limit of its elements; the numbers of the rule.
 struct [[gnu::visibility("hidden")]] StepArguments {
   std::vector<Tensor> params, grads, states;
   Tensor steps;
@@ -85,6 +86,7 @@ struct [[gnu::visibility("hidden")]] StepArguments {
   int64_t rounding, seed;
 
   std::vector<int64_t> sizes{};  // elements of each parameter, after check()
+  bool has_places = false;       // whether `index` has the fifth row, after check()
 
   // Where everything stands, asked for once in check(): each question is a call into another library.
   struct Places {
@@ -101,6 +103,7 @@ struct [[gnu::visibility("hidden")]] StepArguments {
   int64_t slot(int64_t i) const { return at.index[count() + i]; }
   int64_t id(int64_t i) const { return at.index[2 * count() + i]; }
   int64_t layout(int64_t i) const { return at.index[3 * count() + i]; }
+  int64_t place(int64_t i) const { return has_places ? at.index[4 * count() + i] : 0; }
   double* product(int64_t i) const { return products ? data<double>(*products) + slot(i) : nullptr; }
 
   ScalarType parameter_dtype() const { return params[0].scalar_type(); }
@@ -140,6 +143,7 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     made.seed = seed;
     made.step = int64_t(step_of(i));
     made.id = id(i);
+    made.place = place(i);
     made.parameter = params[i].data_ptr();
     made.gradient = grads[i].data_ptr();
     for (size_t k = 0; k < states.size(); ++k) made.state[k] = at.state[k] + start(i) * at.state_bytes[k];
@@ -160,7 +164,8 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     const int64_t n = count();
     FC_CHECK(int64_t(grads.size()) == n, op, ": `params` and `grads` differ in length");
     FC_CHECK(states.size() <= size_t(kMostStates), op, ": too many states");
-    check_tensor(op, "index", index, ScalarType::Long, {4, n});
+    has_places = index.dim() == 2 && index.size(0) == 5;
+    check_tensor(op, "index", index, ScalarType::Long, {has_places ? 5 : 4, n});
     if (coefficients) check_tensor(op, "coefficients", *coefficients, ScalarType::Double, {4 + numbers, n});
     FC_CHECK(numbers == 0 || coefficients, op, ": `coefficients` must give the rule's numbers");
     if (found_inf) check_tensor_number(op, "found_inf", *found_inf);

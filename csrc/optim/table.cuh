@@ -170,7 +170,7 @@ class Table {
         entries_.push_back({static_cast<char*>(args_.params[i].data_ptr()) + place * bytes,
                             static_cast<const char*>(args_.grads[i].data_ptr()) + place * bytes, count,
                             args_.start(i) + place, args_.slot(i), args_.id(i), prepared_of_.empty() ? 0 : prepared_of_[i], i,
-                            place});
+                            place + args_.place(i)});
         first_block_.push_back(first_block_.back() + (count + kBlockElements - 1) / kBlockElements);
       }
     }

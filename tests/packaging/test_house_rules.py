@@ -67,7 +67,8 @@ def test_every_family_is_in_the_import_contract():
 def test_import_loads_nothing_heavy():
     code = (
         "import sys, fastcore_ops\n"
-        "heavy = {'triton', 'scipy', 'sklearn', 'matplotlib', 'tqdm', 'fastcore_ops.triton_kernels'}\n"
+        "heavy = {'triton', 'scipy', 'sklearn', 'matplotlib', 'tqdm', 'fastcore_ops.triton_kernels',\n"
+        " 'torch.distributed.tensor'}\n"
         "import torch\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )

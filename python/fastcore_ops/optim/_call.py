@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from torch import Tensor
 from .. import _backend
 from ._flat import Flat
 from ._switches import STOCHASTIC, rounding_code
+
+if TYPE_CHECKING:
+    from ._distributed import Ranks
 
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -34,7 +37,8 @@ class Call:
 
     group: dict[str, Any]
     flat: Flat
-    params: list[Tensor]
+    owners: list[Tensor]  # as they stand in the group
+    params: list[Tensor]  # what is stepped: they themselves, or what this rank holds of them
     slots: list[int]
     whole: bool  # all parameters of the flat, in its order
     index: Tensor
@@ -42,6 +46,7 @@ class Call:
     gaps: list[int]  # positions of parameters that are stepped in a contiguous copy
     complex: bool
     forced: str | None  # backend
+    ranks: Ranks | None = None  # where parameters are distributed
     targets: list[Tensor] = field(default_factory=list)  # what the operators write to
     gradients: list[Tensor] = field(default_factory=list)
     rows: Tensor | None = None  # of the prologue, (4, n)
@@ -56,12 +61,14 @@ class Call:
     @cached_property
     def filled(self) -> Tensor | None:
         """Positions of the parameters that have elements, None where all have."""
-        places = [i for i, p in enumerate(self.params) if p.numel()]
-        return None if len(places) == len(self.params) else torch.tensor(places, dtype=torch.int64)
+        places = [i for i, p in enumerate(self.owners) if p.numel()]
+        return None if len(places) == len(self.owners) else torch.tensor(places, dtype=torch.int64)
 
     def load(self, all_gradients: list[Any] | None) -> None:
         """Take up targets and gradients; given where the call serves all parameters of the step."""
-        grads: list[Any] = [p.grad for p in self.params] if all_gradients is None else list(all_gradients)
+        grads: list[Any] = [p.grad for p in self.owners] if all_gradients is None else list(all_gradients)
+        if self.ranks is not None:
+            self.params, grads = self.ranks.params(), self.ranks.gradients(grads)
         for i in self.copied:
             grads[i] = torch.empty_like(self.params[i]).copy_(grads[i])
         for i in self.gaps:
@@ -79,12 +86,15 @@ class Call:
         """Whether gradients and parameters still have the dtypes and layouts of the plan."""
         if torch.compiler.is_compiling():  # a trace is of one layout
             return True
-        copied = set(self.copied) | set(self.gaps)
+        copied, grads = set(self.copied) | set(self.gaps), [p.grad for p in self.owners]
+        params = self.params
+        if self.ranks is not None:
+            params, grads = self.ranks.params(), self.ranks.gradients(grads)
         return all(
-            p.grad.dtype == p.dtype and p.grad.device == p.device and p.grad.shape == p.shape
-            and (i in copied or p.grad.stride() == p.stride())
-            for i, p in enumerate(self.params)
-            if p.grad is not None
+            g.dtype == p.dtype and g.device == p.device and g.shape == p.shape
+            and (i in copied or g.stride() == p.stride())
+            for i, (p, g) in enumerate(zip(params, grads, strict=True))
+            if g is not None
         )  # fmt: skip
 
     def rounding(self) -> int:
@@ -114,15 +124,18 @@ class Call:
             rows = rows if rows is None else rows[:, torch.tensor(among, device=rows.device)].contiguous()
         bare = scaling is None
         scale, found_inf = scaling or (None, None)
-        return operator(
+        found = operator(
             [self.targets[i] for i in places], [self.gradients[i] for i in places], states or [], self.flat.steps,
             self.flat.extra, index, hyper or [0.0], self.learning_rate(), scale, found_inf,
             None if bare else rows, self.group["maximize"] and not bare,
             self.rounding(), self.group["seed"], by_row,
         )  # fmt: skip
+        return found if self.ranks is None else self.ranks.whole(found, list(places), self.params, by_row)
 
     def quantile(self, q: float, scaling: Scaling) -> Tensor:
         """Quantile of the magnitudes of each gradient as the prologue has it so far."""
+        if self.ranks is not None:
+            raise RuntimeError("`clip_quantile` is not supported for distributed parameters: no rank sees all elements")
         operator = _backend.pick("optim_quantile", self.device, self.forced)
         return operator(
             self.targets, self.gradients, self.flat.steps, self.flat.extra, self.index, q, scaling.grad_scale, self.rows,
@@ -152,7 +165,30 @@ class Call:
             self.params[i].copy_(self.targets[i])
         if not torch.compiler.is_compiling():
             torch.autograd.graph.increment_version(self.params)
+            if self.ranks is not None:
+                torch.autograd.graph.increment_version(self.owners)
+        self.clear()
+
+    def clear(self) -> None:
+        """Keep nothing of the step."""
         self.targets, self.gradients, self.rows, self.numbers, self.sums = [], [], None, None, None
+
+    def part(self, places: list[int]) -> Call:
+        """The call for some of its parameters."""
+        at = torch.tensor(places, dtype=torch.int64)
+
+        def picked(values: list[Any]) -> list[Any]:
+            return [values[i] for i in places]
+
+        def columns(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[:, at.to(values.device)].contiguous()
+
+        gaps = [k for k, i in enumerate(places) if i in self.gaps]
+        return replace(
+            self, owners=picked(self.owners), params=picked(self.params), slots=picked(self.slots), whole=False,
+            index=self.index[:, at].contiguous(), copied=[], gaps=gaps, targets=picked(self.targets),
+            gradients=picked(self.gradients), rows=columns(self.rows), numbers=columns(self.numbers), sums=None,
+        )  # fmt: skip
 
     # Numbers of the parameters' own ------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import _backend
 from . import _reference_two_phase
 from ._call import Call, Scaling, total
+from ._flat import is_distributed
 from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
 from ._rule import Rule, State, Sums, factor
@@ -134,7 +135,8 @@ class DoG(FusedOptimizer):
 def _square_norm(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
     total = torch.zeros((), dtype=torch.float64, device=device)
     for x in tensors:
-        total = total + x.detach().double().square().sum().to(device)
+        square: Any = x.detach().double().square().sum()
+        total = total + (square.full_tensor() if is_distributed(square) else square).to(device)
     return total
 
 

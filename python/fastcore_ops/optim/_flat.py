@@ -6,6 +6,7 @@ The entries of ``optimizer.state`` share that memory. They are not slices but te
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import is_, itemgetter
@@ -17,7 +18,26 @@ from torch import Tensor
 from ._rule import Scalar, State
 from ._switches import KAHAN, MASTER, SPLIT_MASTER
 
+# What cuts a distributed parameter: mesh dimensions along its first dimension, and along others.
+ROWS_CUT, COLUMNS = ("rows",), ("columns",)
+EVERYWHERE = (*ROWS_CUT, *COLUMNS)
 _ALIGNMENT = 64  # elements: each parameter starts a cache line, whatever the dtype
+
+
+def is_distributed(p: Tensor) -> bool:
+    """Whether a tensor is a DTensor; nobody has one without having imported its module."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(p, module.DTensor)
+
+
+def write_state(view: Tensor, given: Tensor) -> None:
+    """Copy a state into its place in the flat memory."""
+    if is_distributed(view):
+        from ._distributed import write  # needs torch.distributed
+
+        write(view, given)
+    else:
+        view.copy_(given)
 
 
 def is_dense(p: Tensor) -> bool:
@@ -57,7 +77,9 @@ class Flat:
     scalars: dict[str, Tensor]  # one number for each parameter, or row, by the name of its entry
     extra: Tensor | None
     extra_name: str
-    index: Tensor  # (4, n): start, slot, id, code of the memory layout
+    index: (
+        Tensor  # (4, n): start, slot, id, code of the memory layout; perhaps place in the whole of what a shard is of
+    )
     rows: list[int]  # of each parameter
     views: dict[str, list[Tensor]]  # what stands in optimizer.state, or will from the first gradient on
     dtype: torch.dtype  # of the parameters (real, where they are complex)
@@ -90,7 +112,7 @@ class Flat:
         for name, views in self.views.items():
             given = entry.get(name)
             if given is not None and given is not views[slot]:
-                views[slot].copy_(torch.as_tensor(given))
+                write_state(views[slot], given if isinstance(given, Tensor) else torch.as_tensor(given))
             entry[name] = views[slot]
         self._remember(slot, entry)
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from .. import _backend
 from .._checks import reject
 from ._call import Call, Scaling
-from ._flat import Flat, make_flat
+from ._flat import Flat, is_distributed, make_flat
 from ._prologue import constant_rows
 from ._rule import State
-from ._switches import rounding_code
+from ._switches import STOCHASTIC, rounding_code
 
 if TYPE_CHECKING:
     from ._optimizer import FusedOptimizer
@@ -74,7 +74,7 @@ class GroupKernel:
             call.load(grads)
             call.rows = constant_rows(self.group, call)
             self.run(call, scaling)
-            done += call.params
+            done += call.owners
 
     def run(self, call: Call, scaling: Scaling) -> None:
         """The step itself of a call that has been loaded."""
@@ -192,15 +192,22 @@ class GroupKernel:
             self._place.update({id(p): (flat, slot) for slot, p in enumerate(flat.params)})
 
     def _call(self, flat: Flat, members: Sequence[tuple[Tensor, int]]) -> Call:
-        params, slots = [p for p, _ in members], [slot for _, slot in members]
+        owners, slots = [p for p, _ in members], [slot for _, slot in members]
+        params, grads, ranks = owners, [p.grad for p in owners], None
+        if any(map(is_distributed, owners)):
+            from ._distributed import Ranks  # needs torch.distributed
+
+            ranks = Ranks(type(self.optimizer).__name__, owners)
+            params, grads = ranks.params(), ranks.gradients(grads)
         whole = slots == list(range(len(flat.params)))
         index = flat.index if whole else flat.index[:, torch.tensor(slots)].contiguous()
         gaps = [] if params[0].is_complex() else [i for i, p in enumerate(params) if not self.optimizer.in_place(p)]
         copied = [
-            i for i, p in enumerate(params) if p.grad is not None and p.grad.stride() != p.stride() and i not in gaps
-        ]
-        forced = self._forced(flat)
-        return Call(self.group, flat, params, slots, whole, index, copied, gaps, params[0].is_complex(), forced)
+            i for i, (p, g) in enumerate(zip(params, grads, strict=True))
+            if g is not None and g.stride() != p.stride() and i not in gaps
+        ]  # fmt: skip
+        forced, is_complex = self._forced(flat), params[0].is_complex()
+        return Call(self.group, flat, owners, params, slots, whole, index, copied, gaps, is_complex, forced, ranks)
 
     def _check(self, p: Tensor) -> None:
         name, g = type(self.optimizer).__name__, p.grad
@@ -209,6 +216,12 @@ class GroupKernel:
             raise RuntimeError(
                 f"{name}: expected a dense gradient, got layout {g.layout}; sparse gradients are not supported"
             )
+        if is_distributed(p):
+            from ._distributed import check
+
+            check(name, p)
+            if not self.optimizer.takes_distributed:
+                reject(name, "plain parameters", "a DTensor", "The rule is not made for several ranks.", RuntimeError)
         dtype = p.dtype.to_real() if p.is_complex() else p.dtype
         if p.is_complex() and not self.optimizer.takes_complex:
             reject(name, "real parameters", p.dtype, "The rule takes signs or sizes of single numbers.", RuntimeError)
@@ -237,7 +250,8 @@ class GroupKernel:
             # On a GPU always there: the host could not know of a skipped step without waiting for it.
             on_device = self.group["capturable"] or device.type == "cuda"
             step_device = device if on_device else torch.device("cpu")
-            real = [torch.view_as_real(p.detach()) if p.is_complex() else p for p in members]
+            held = [_held(p) for p in members]
+            real = [torch.view_as_real(p.detach()) if p.is_complex() else p for p in held]
             ids = [positions[id(p)] for p in members]
             self.optimizer.check_states(self.group, state_dtype)
             scalars = self.optimizer.scalars(self.group)
@@ -253,6 +267,10 @@ class GroupKernel:
                 if name in {state.name for state in flat.kinds} | {flat.extra_name}:
                     flat.views[name] = [torch.view_as_complex(view) for view in views]
         flat.params = params
+        if any(map(is_distributed, params)):
+            from ._distributed import distribute
+
+            distribute(flat, rounding_code(self.group) == STOCHASTIC)
         return flat
 
     def _state_dtype(self, p: Tensor) -> torch.dtype:
@@ -265,3 +283,12 @@ class GroupKernel:
                 return dtype.to_real() if dtype.is_complex else dtype
         dtype = p.dtype.to_real() if p.is_complex() else p.dtype
         return self.optimizer.default_state_dtype(dtype)
+
+
+def _held(p: Tensor) -> Tensor:
+    """What this rank holds of a parameter."""
+    if not is_distributed(p):
+        return p
+    from ._distributed import local
+
+    return local(p)

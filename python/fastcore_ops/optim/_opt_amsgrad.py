@@ -66,6 +66,7 @@ class OPTAMSGrad(FusedOptimizer):
 
     has_sums: ClassVar[bool] = True
     takes_complex: ClassVar[bool] = False
+    takes_distributed: ClassVar[bool] = False  # the past gradients' products are of what lies here
     rule = Rule("opt_amsgrad", _reference_two_phase.opt_amsgrad, ("lr", "beta1", "beta2", "eps", "previous"))
 
     def __init__(

@@ -31,6 +31,7 @@ class FusedOptimizer(Optimizer):
 
     rule: ClassVar[Rule]
     takes_complex: ClassVar[bool] = True
+    takes_distributed: ClassVar[bool] = True
     has_sums: ClassVar[bool] = False  # whether a step needs sums over parameters
     clips_gradient: ClassVar[bool] = True  # whether `max_norm` is about the gradient
     _norm_limit: Callable[[Tensor, Scaling], Tensor] | None = None  # set by who wraps this optimizer

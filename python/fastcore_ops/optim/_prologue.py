@@ -116,6 +116,6 @@ def _project(call: Call, scaling: Scaling) -> None:
     scale = length / (left + _TINY) if group["perp_rescale"] else torch.ones_like(length)
     eps = torch.finfo(call.params[0].dtype).eps
     scale = torch.where(left <= 4 * eps * length, torch.zeros_like(scale), scale)
-    large = torch.tensor([p.numel() >= group["perp_min_numel"] for p in call.params], device=call.device)
+    large = torch.tensor([p.numel() >= group["perp_min_numel"] for p in call.owners], device=call.device)
     call.rows[1] = torch.where(large, scale, torch.ones_like(scale))
     call.rows[2] = torch.where(large, share * factor, torch.zeros_like(share))

@@ -38,16 +38,20 @@ def _scramble(x: Tensor) -> Tensor:
     return x ^ (x >> 16)
 
 
-def random_bits(seed: int, step: int, parameter: int, slot: int, like: Tensor) -> Tensor:
-    """32 random bits for each element, by its place in memory; int64, in the layout of ``like``."""
+def random_bits(seed: int, step: int, parameter: int, slot: int, like: Tensor, place: int = 0) -> Tensor:
+    """32 random bits for each element, by its place in memory, the first's being ``place``; int64, laid out like ``like``."""
     wide = (1 << 64) - 1
     x = _mix64((seed + 0x9E3779B97F4A7C15) & wide)
     x = _mix64(x ^ step)
-    x = _mix64(_mix64(x ^ (parameter * 16 + slot)))  # the upper half of the place is 0 here
-    first, second = x & _MASK, x >> 32
-    places = torch.arange(like.numel(), device=like.device)
-    bits = _scramble((_scramble(places ^ first) + second) & _MASK)
-    return bits.as_strided(like.shape, like.stride())
+    x = _mix64(x ^ (parameter * 16 + slot))
+    end, made = place + like.numel(), []
+    while place < end:  # the upper half of the place makes another key
+        key, past = _mix64(x ^ (place >> 32)), min(end, ((place >> 32) + 1) << 32)
+        places = torch.arange(place, past, device=like.device) & _MASK
+        made.append(_scramble((_scramble(places ^ (key & _MASK)) + (key >> 32)) & _MASK))
+        place = past
+    bits = torch.cat(made) if made else torch.zeros(0, dtype=torch.int64, device=like.device)
+    return bits.as_strided(like.shape, like.stride()) if made else bits.reshape(like.shape)
 
 
 def _bits(x: Tensor) -> Tensor:
@@ -157,7 +161,7 @@ def make_step(rule: Rule):  # type: ignore[no-untyped-def]
         hyper = hyper if lr is None else [float(lr), *hyper[1:]]
         scale = (-1.0 if maximize else 1.0) / (1.0 if grad_scale is None else float(grad_scale))
         for i, (p, g) in enumerate(zip(params, grads, strict=True)):
-            start, slot, parameter, _ = index[:, i].tolist()
+            start, slot, parameter, _, *place = index[:, i].tolist()
             steps[slot] += 1
             t = float(steps[slot])
             product = 1.0 if products is None else float(products[slot])
@@ -173,9 +177,10 @@ def make_step(rule: Rule):  # type: ignore[no-untyped-def]
                 products[slot] = rule.advance_product(named, t)
             for number, (state, value) in enumerate(zip(stored, new_states, strict=True)):
                 if rounding == STOCHASTIC and state.dtype in (torch.bfloat16, torch.float16):
-                    value = round_stochastic(value, state.dtype, random_bits(seed, int(t), parameter, number + 1, p))
+                    bits = random_bits(seed, int(t), parameter, number + 1, p, *place)
+                    value = round_stochastic(value, state.dtype, bits)
                 state.copy_(value)
-            random = random_bits(seed, int(t), parameter, 0, p) if rounding == STOCHASTIC else None
+            random = random_bits(seed, int(t), parameter, 0, p, *place) if rounding == STOCHASTIC else None
             write_parameter(p, new, kept, rounding, random)
 
     return step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,10 +22,12 @@ def as_rows(x: Tensor, by_row: bool = True) -> Tensor:
     return x.reshape(row_count(x) if by_row else 1, -1) if x.numel() else x.new_zeros(row_count(x) if by_row else 1, 0)
 
 
-def _write_state(state: Tensor, value: Tensor, rounding: int, key: tuple[int, int, int], slot: int) -> None:
-    """``key``: seed, step and parameter, of which random bits are made."""
+def _write_state(
+    state: Tensor, value: Tensor, rounding: int, key: tuple[int, int, int], slot: int, place: list[int]
+) -> None:
+    """``key``: seed, step and parameter, of which random bits are made; ``place``: as in the operators' index, if there."""
     if rounding == STOCHASTIC and state.dtype in _HALF:
-        value = round_stochastic(value, state.dtype, random_bits(*key, slot, state))
+        value = round_stochastic(value, state.dtype, random_bits(*key, slot, state, *place))
     state.copy_(value)
 
 
@@ -45,7 +48,7 @@ def make_sums(sums: Sums):  # type: ignore[no-untyped-def]
         skipped = found_inf is not None and float(found_inf) != 0
         found = []
         for i, (p, g) in enumerate(zip(params, grads, strict=True)):
-            start, slot, parameter, _ = index[:, i].tolist()
+            start, slot, parameter, _, *place = index[:, i].tolist()
             stored = [part(flat, start, p) for flat in states]
             x = read_parameter(p.detach(), None if extra is None else part(extra, start, p), rounding)
             row = None if coefficients is None else coefficients[:, i]
@@ -58,15 +61,19 @@ def make_sums(sums: Sums):  # type: ignore[no-untyped-def]
             found.append(torch.stack(products))
             if not skipped:
                 for k, (state, value) in enumerate(zip(stored, new_states, strict=False)):
-                    _write_state(state, value, rounding, (seed, int(t), parameter), k + 1)
+                    _write_state(state, value, rounding, (seed, int(t), parameter), k + 1, place)
         total = torch.cat(found, 1) if found else index.new_zeros(1, 0, dtype=torch.float64)
         return torch.zeros_like(total) if skipped else total
 
     return measure
 
 
-def make_projected_step(rule: Rule):  # type: ignore[no-untyped-def]
-    """The operator of a rule whose direction may lose its part along the parameter, in torch."""
+def make_projected_step(rule: Rule, join: Callable[[int, int, Tensor], Tensor] | None = None):  # type: ignore[no-untyped-def]
+    """The operator of a rule whose direction may lose its part along the parameter, in torch.
+
+    ``join`` adds up, over those who hold parts of a parameter, the sums of its rows or of the whole, given which parameter
+    it is and how it is projected.
+    """
 
     def step(
         params: list[Tensor], grads: list[Tensor], states: list[Tensor], steps: Tensor, products: Tensor | None,
@@ -78,7 +85,7 @@ def make_projected_step(rule: Rule):  # type: ignore[no-untyped-def]
         hyper = hyper if lr is None else [float(lr), *hyper[1:]]
         h = rule.named(hyper)
         for i, (p, g) in enumerate(zip(params, grads, strict=True)):
-            start, slot, parameter, _ = index[:, i].tolist()
+            start, slot, parameter, _, *place = index[:, i].tolist()
             steps[slot] += 1
             t = float(steps[slot])
             kept = None if extra is None else part(extra, start, p)
@@ -86,23 +93,28 @@ def make_projected_step(rule: Rule):  # type: ignore[no-untyped-def]
             x = read_parameter(p.detach(), kept, rounding)
             gradient = prepared_gradient(g, x, _scale(maximize, grad_scale), coefficients[:, i])
             code = int(coefficients[4, i])
-            h.project = _projection(x, code, h.eps) if code else None
+            together = None if join is None else partial(join, i, code)
+            h.project = _projection(x, code, h.eps, together) if code else None
             new, new_states = rule.formula(x, gradient, tuple(s.to(x.dtype) for s in stored), h, t)
             for k, (state, value) in enumerate(zip(stored, new_states, strict=True)):
-                _write_state(state, value, rounding, (seed, int(t), parameter), k + 1)
-            random = random_bits(seed, int(t), parameter, 0, p) if rounding == STOCHASTIC else None
+                _write_state(state, value, rounding, (seed, int(t), parameter), k + 1, place)
+            random = random_bits(seed, int(t), parameter, 0, p, *place) if rounding == STOCHASTIC else None
             write_parameter(p, new, kept, rounding, random)
 
     return step
 
 
-def _projection(x: Tensor, code: int, eps: float) -> Callable[[Tensor], Tensor]:
+def _projection(
+    x: Tensor, code: int, eps: float, join: Callable[[Tensor], Tensor] | None = None
+) -> Callable[[Tensor], Tensor]:
     """Takes the part along the parameter (1: of each row; 2: of the whole) out of a direction."""
 
     def project(u: Tensor) -> Tensor:
         rows, along = as_rows(x, code == 1).double(), as_rows(u, code == 1).double()
-        length = rows.square().sum(1, keepdim=True).sqrt() + eps
-        share = (rows * along).sum(1, keepdim=True) / (length * length).clamp_min(torch.finfo(torch.float64).tiny)
+        sums = torch.stack([rows.square().sum(1), (rows * along).sum(1)])
+        square, product = (sums if join is None else join(sums))[..., None]
+        length = square.sqrt() + eps
+        share = product / (length * length).clamp_min(torch.finfo(torch.float64).tiny)
         return u - (share.to(x.dtype) * as_rows(x, code == 1)).reshape(x.shape)
 
     return project
@@ -119,7 +131,7 @@ def scaled_rows(
     h: Any = named(("lr", "weight_decay"), hyper)
     counts = [row_count(p) for p in params]
     for i, (p, g, size) in enumerate(zip(params, grads, sizes.split(counts), strict=True)):
-        start, slot, parameter, _ = index[:, i].tolist()
+        start, slot, parameter, _, *place = index[:, i].tolist()
         steps[slot] += 1
         kept = None if extra is None else part(extra, start, p)
         x = read_parameter(p.detach(), kept, rounding)
@@ -128,7 +140,7 @@ def scaled_rows(
         )
         gradient = gradient + h.weight_decay * x if h.weight_decay else gradient
         new = x - (size[:, None].to(x.dtype) * as_rows(gradient)).reshape(x.shape)
-        random = random_bits(seed, int(steps[slot]), parameter, 0, p) if rounding == STOCHASTIC else None
+        random = random_bits(seed, int(steps[slot]), parameter, 0, p, *place) if rounding == STOCHASTIC else None
         write_parameter(p, new, kept, rounding, random)
 
 
