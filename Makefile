@@ -30,6 +30,7 @@ help:
 	@touch $@
 .venv/.peers: .venv/.installed
 	@$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt "POT" "ott-jax" "geomloss" "pykeops" "regot" \
+	  "adabelief-pytorch" "adamp" "dog-optimizer" "grams-pytorch" "madgrad" "pytorch_optimizer" "torch-optimizer" \
 	  || echo "bench: some peers could not be installed; the benchmark will say which are missing"
 	@touch $@
 

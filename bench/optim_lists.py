@@ -28,9 +28,14 @@ def gpt2() -> list[Shape]:
     return [(50257, 768), (1024, 768), *(block * 12), (768,), (768,)]
 
 
+def transformer() -> list[Shape]:
+    """A transformer of two layers and a small vocabulary, 27 tensors: 18 million numbers, for what has to be compiled."""
+    return [(4096, 768), *gpt2()[2:26], (768,), (768,)]
+
+
 def many_small() -> list[Shape]:
     """2000 tensors of 256 numbers."""
     return [(256,)] * 2000
 
 
-LISTS = {"resnet50": resnet50, "gpt2": gpt2, "many_small": many_small}
+LISTS = {"resnet50": resnet50, "gpt2": gpt2, "transformer": transformer, "many_small": many_small}

@@ -26,12 +26,29 @@ FC_HD V from_float16(bits_of<V> h) {
   return bit_cast<V>(select(exponent == Bits{} + 0x7c00u, magnitude | 0x7f800000u, magnitude) | ((h & 0x8000u) << 16));
 }
 
-// To nearest, ties to even; NaN stays NaN.
+// To nearest, ties to even, of what is not NaN.
+template <class V>
+FC_HD bits_of<V> number_to_bfloat16(V x) {
+  const bits_of<V> bits = bit_cast<bits_of<V>>(x);
+  return (bits + (((bits >> 16) & 1u) + 0x7fffu)) >> 16;
+}
+
+// NaN stays NaN.
 template <class V>
 FC_HD bits_of<V> to_bfloat16(V x) {
   using Bits = bits_of<V>;
   const Bits bits = bit_cast<Bits>(x);
   return select(x == x, bits + (((bits >> 16) & 1u) + 0x7fffu), bits | 0x00400000u) >> 16;
+}
+
+// Chosen by the magnitude's bits: below 2^-14, normal, infinite (whatever is too large becomes so), NaN.
+template <class V>
+FC_HD bits_of<V> finished_float16(bits_of<V> magnitude, bits_of<V> subnormal, bits_of<V> normal) {
+  using Bits = bits_of<V>;
+  const Bits most = Bits{} + 0x7c00u;
+  Bits h = select(magnitude < Bits{} + 0x38800000u, subnormal, normal);
+  h = select(h < most, h, most);
+  return select(magnitude > Bits{} + 0x7f800000u, Bits{} + 0x7e00u, h);
 }
 
 template <class V>
@@ -41,9 +58,7 @@ FC_HD bits_of<V> to_float16(V x) {
   const V size = bit_cast<V>(magnitude);
   const Bits normal = (magnitude + (0xc8000fffu + ((magnitude >> 13) & 1u))) >> 13;  // exponent down by 112
   const Bits subnormal = bit_cast<Bits>(size + 0.5f) - 0x3f000000u;  // the addition rounds to steps of 2^-24
-  Bits h = select(size < V{} + 0x1p-14f, subnormal, normal);
-  h = select(size >= V{} + 65520.0f, Bits{} + 0x7c00u, h);
-  return select(x == x, h, Bits{} + 0x7e00u) | side;
+  return finished_float16<V>(magnitude, subnormal, normal) | side;
 }
 
 // Rounded up with the probability that makes the mean exact, by the low bits of `random`; infinities and NaN stay.
@@ -65,10 +80,7 @@ FC_HD bits_of<V> to_float16(V x, bits_of<V> random) {
   const V steps = size * 0x1p24f + bit_cast<V>((random & 0x7fffu) << 8 | 0x3f800000u) - 1.0f;
   const V whole = (steps + 0x1p23f) - 0x1p23f;
   const Bits subnormal = bit_cast<Bits>(select(whole > steps, whole - 1.0f, whole) + 0x1p23f) & 0x7fffffu;
-  Bits h = select(size < V{} + 0x1p-14f, subnormal, normal);
-  h = select(h > Bits{} + 0x7c00u, Bits{} + 0x7c00u, h);
-  h = select(size >= V{} + 65536.0f, Bits{} + 0x7c00u, h);
-  return select(x == x, h, Bits{} + 0x7e00u) | side;
+  return finished_float16<V>(magnitude, subnormal, normal) | side;
 }
 
 }  // namespace fc

@@ -18,7 +18,7 @@ struct Prologue {
   bool perpendicular, limited;
 };
 
-// A run of elements of one parameter, within which the upper half of an element's place does not change.
+// A run of elements of one parameter as they are stored, within which the upper half of an element's place does not change.
 struct Chunk {
   void *parameter, *extra;
   const void* gradient;
@@ -28,7 +28,17 @@ struct Chunk {
   int64_t rounding, seed, step, id;
 };
 
-using StepChunk = void (*)(const Chunk&, const Prologue&, const void* step);
+// Elements in the type of the arithmetic, as the loops take them.
+struct Block {
+  void* parameter;
+  const void* gradient;
+  void* state[kMostStates];
+  int64_t count;
+};
+
+using StepBlock = void (*)(const Block&, const Prologue&, const void* step);
+using MeasureBlock = void (*)(const Block&, const Prologue&, const void* step, double* out);
+using ProjectBlock = void (*)(const Block&, const Prologue&, const void* step, double share, bool projected);
 
 // One element or vector of gradient through the prologue; p is the parameter that the rule sees.
 template <class T>

@@ -13,7 +13,9 @@
 #include "../common/parallel.h"
 #include "../common/tensor.h"
 #include "chunk.h"
+#include "measures.h"
 #include "rule.h"
+#include "staging.h"
 #include "step_arguments.h"
 
 #define FC_LOOP_FILE "../optim/optim_loop.inc"
@@ -34,25 +36,16 @@ void prepare(const double* hyper, double t, double* own, void* step) {
   std::memcpy(step, &made, sizeof(made));
 }
 
-template <class Arithmetic, class Parameter, class State>
-struct Types {
-  using T = Arithmetic;
-  using P = Parameter;
-  using S = State;
-};
-
-// make(Types) for the dtypes of parameters and states.
+// make(T{}) for the type of the arithmetic; the pair of dtypes must be one that is stored.
 template <class Make>
-auto with_types(const char* op, ScalarType p, ScalarType s, const Make& make) {
+auto with_type(const char* op, ScalarType p, ScalarType s, const Make& make) {
   using Type = ScalarType;
-  if (p == Type::Double && s == Type::Double) return make(Types<double, double, double>());
-  if (p == Type::Float && s == Type::Float) return make(Types<float, float, float>());
-  if (p == Type::Float && s == Type::BFloat16) return make(Types<float, float, BFloat16>());
-  if (p == Type::BFloat16 && s == Type::Float) return make(Types<float, BFloat16, float>());
-  if (p == Type::BFloat16 && s == Type::BFloat16) return make(Types<float, BFloat16, BFloat16>());
-  if (p == Type::Half && s == Type::Float) return make(Types<float, Float16, float>());
-  FC_CHECK(p == Type::Half && s == Type::Half, op, ": no kernel for this pair of dtypes of parameters and states");
-  return make(Types<float, Float16, Float16>());
+  const bool wide = p == Type::Double && s == Type::Double;
+  const bool plain = (p == Type::Float && (s == Type::Float || s == Type::BFloat16)) ||
+                     (p == Type::BFloat16 && (s == Type::Float || s == Type::BFloat16)) ||
+                     (p == Type::Half && (s == Type::Float || s == Type::Half));
+  FC_CHECK(wide || plain, op, ": no kernel for this pair of dtypes of parameters and states");
+  return wide ? make(double()) : make(float());
 }
 
 inline void check_states(const char* op, const StepArguments& args, int states, unsigned like_parameter) {

@@ -5,8 +5,6 @@
 namespace fc::optim {
 namespace {
 
-using MeasureChunk = void (*)(const Chunk&, const Prologue&, const void* step, double* out);
-
 struct Piece {
   int64_t parameter, first, count, segment;
 };
@@ -33,8 +31,8 @@ struct Pieces {
 };
 
 // out (sums, segments).
-inline void measure_pieces(const StepArguments& args, const Pieces& pieces, const Steps& steps, MeasureChunk loop, int sums,
-                           double* out) {
+inline void measure_pieces(const StepArguments& args, const Pieces& pieces, const Steps& steps, const Staging& staging,
+                           MeasureBlock loop, int sums, double* out) {
   const Bases bases(args);
   std::vector<double> partial(sums * pieces.all.size(), 0.0);
   for_blocks(cut_blocks(int64_t(pieces.all.size()), 1, 256), [&](int64_t, int64_t begin, int64_t end) {
@@ -42,8 +40,10 @@ inline void measure_pieces(const StepArguments& args, const Pieces& pieces, cons
     for (int64_t k = begin; k < end; ++k) {
       const Piece& piece = pieces.all[k];
       each_run(args, bases.chunks[piece.parameter], piece.first, piece.count, [&](const Chunk& chunk) {
-        loop(chunk, bases.prologues[piece.parameter], steps[piece.parameter], found.data());
-        for (int s = 0; s < sums; ++s) partial[sums * k + s] += found[s];
+        staging(chunk, true, false, [&](const Block& block) {
+          loop(block, bases.prologues[piece.parameter], steps[piece.parameter], found.data());
+          for (int s = 0; s < sums; ++s) partial[sums * k + s] += found[s];
+        });
       });
     }
   }, pieces.elements > kWorthSharing);
@@ -69,11 +69,11 @@ Tensor measure(const char* op, StepArguments&& args, bool by_row) {
   std::fill(data<double>(out), data<double>(out) + Rule::sums * pieces.segments, 0.0);
   if (args.count() == 0 || (args.found_inf && read_number(*args.found_inf) != 0)) return out;
   if (args.lr) args.hyper[0] = read_number(*args.lr);
-  with_types(op, args.parameter_dtype(), args.state_dtype(), [&](auto types) {
-    using Type = decltype(types);
-    const Steps steps(args, prepare<Rule, typename Type::T>, 0, false);
-    measure_pieces(args, pieces, steps, FC_PICK_ISA(measure_chunk<Rule, typename Type::T, typename Type::P, typename Type::S>),
-                   Rule::sums, data<double>(out));
+  with_type(op, args.parameter_dtype(), args.state_dtype(), [&](auto number) {
+    using T = decltype(number);
+    const Steps steps(args, prepare<Rule, T>, 0, false);
+    const Staging staging(args, Rule::read_only, isa_baseline::reads_parameter<Rule>);
+    measure_pieces(args, pieces, steps, staging, FC_PICK_ISA(measure_block<Rule, T>), Rule::sums, data<double>(out));
     return 0;
   });
   return out;

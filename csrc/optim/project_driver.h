@@ -8,8 +8,6 @@
 namespace fc::optim {
 namespace {
 
-using ProjectChunk = void (*)(const Chunk&, const Prologue&, const void* step, double share, bool projected);
-
 // Elements [first, first + count) of a parameter: rows of `row` elements, part of a long row, or plain elements (0).
 struct Task {
   int64_t parameter, first, count, row, long_row;
@@ -44,8 +42,9 @@ struct Tasks {
 
 class ProjectRun {
  public:
-  ProjectRun(const StepArguments& args, Prepare prepare, MeasureChunk measure, ProjectChunk step, double eps)
-      : args_(args), measure_(measure), step_(step), eps_(eps), steps_(args, prepare, 0, true), bases_(args) {
+  ProjectRun(const StepArguments& args, Prepare prepare, MeasureBlock measure, ProjectBlock step, double eps)
+      : args_(args), measure_(measure), step_(step), eps_(eps), steps_(args, prepare, 0, true), bases_(args),
+        staging_(args, 0, true) {
     for (int64_t i = 0; i < args.count(); ++i) {
       double number = 0;
       args.numbers(i, 1, &number);
@@ -71,9 +70,11 @@ class ProjectRun {
 
   void add_sums(const Task& task, int64_t first, int64_t count, double* sums) const {
     each_run(args_, bases_.chunks[task.parameter], first, count, [&](const Chunk& chunk) {
-      double found[2];
-      measure_(chunk, bases_.prologues[task.parameter], steps_[task.parameter], found);
-      for (int s = 0; s < 2; ++s) sums[s] += found[s];
+      staging_(chunk, false, false, [&](const Block& block) {
+        double found[2];
+        measure_(block, bases_.prologues[task.parameter], steps_[task.parameter], found);
+        for (int s = 0; s < 2; ++s) sums[s] += found[s];
+      });
     });
   }
 
@@ -104,16 +105,19 @@ class ProjectRun {
 
   void move(const Task& task, int64_t first, int64_t count, double share, bool projected) const {
     each_run(args_, bases_.chunks[task.parameter], first, count, [&](const Chunk& chunk) {
-      step_(chunk, bases_.prologues[task.parameter], steps_[task.parameter], share, projected);
+      staging_(chunk, true, true, [&](const Block& block) {
+        step_(block, bases_.prologues[task.parameter], steps_[task.parameter], share, projected);
+      });
     });
   }
 
   const StepArguments& args_;
-  MeasureChunk measure_;
-  ProjectChunk step_;
+  MeasureBlock measure_;
+  ProjectBlock step_;
   double eps_;
   Steps steps_;
   Bases bases_;
+  Staging staging_;
   Tasks tasks_;
   std::vector<double> shares_;
 };
@@ -126,11 +130,10 @@ void project(const char* op, StepArguments&& args) {
   check_rows(op, args);
   if (args.found_inf && read_number(*args.found_inf) != 0) return;
   if (args.lr) args.hyper[0] = read_number(*args.lr);
-  with_types(op, args.parameter_dtype(), args.state_dtype(), [&](auto types) {
-    using Type = decltype(types);
-    ProjectRun(args, prepare<Rule, typename Type::T>,
-               FC_PICK_ISA(direction_chunk<Rule, typename Type::T, typename Type::P, typename Type::S>),
-               FC_PICK_ISA(project_chunk<Rule, typename Type::T, typename Type::P, typename Type::S>), args.hyper[Rule::eps])();
+  with_type(op, args.parameter_dtype(), args.state_dtype(), [&](auto number) {
+    using T = decltype(number);
+    ProjectRun(args, prepare<Rule, T>, FC_PICK_ISA(direction_block<Rule, T>), FC_PICK_ISA(project_block<Rule, T>),
+               args.hyper[Rule::eps])();
     return 0;
   });
 }
@@ -149,10 +152,11 @@ inline void scale_rows(const char* op, StepArguments&& args, const Tensor& sizes
   }
   check_tensor(op, "sizes", sizes, ScalarType::Double, {first_row.back()});
   if (args.found_inf && read_number(*args.found_inf) != 0) return;
-  with_types(op, args.parameter_dtype(), args.state_dtype(), [&](auto types) {
-    using Type = decltype(types);
-    const auto loop = FC_PICK_ISA(step_chunk<Scaled, typename Type::T, typename Type::P, typename Type::S>);
+  with_type(op, args.parameter_dtype(), args.state_dtype(), [&](auto number) {
+    using T = decltype(number);
+    const auto loop = FC_PICK_ISA(step_block<Scaled, T>);
     const Bases bases(args);
+    const Staging staging(args, Scaled::read_only, true);
     for (int64_t i = 0; i < args.count(); ++i) args.advance(i);
     for_blocks(cut_blocks(int64_t(tasks.all.size()), 1, 4096), [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k) {
@@ -161,9 +165,12 @@ inline void scale_rows(const char* op, StepArguments&& args, const Tensor& sizes
         for (int64_t first = task.first; first < task.first + task.count; first += row) {
           double size = data<double>(sizes)[first_row[task.parameter] + first / row];
           alignas(64) unsigned char step[kStepBytes];
-          prepare<Scaled, typename Type::T>(args.hyper.data(), 0, &size, step);
+          prepare<Scaled, T>(args.hyper.data(), 0, &size, step);
           each_run(args, bases.chunks[task.parameter], first, std::min(row, task.first + task.count - first),
-                   [&](const Chunk& chunk) { loop(chunk, bases.prologues[task.parameter], step); });
+                   [&](const Chunk& chunk) {
+                     staging(chunk, true, true,
+                             [&](const Block& block) { loop(block, bases.prologues[task.parameter], step); });
+                   });
         }
       }
     }, tasks.elements > kWorthSharing);

@@ -42,27 +42,22 @@ FC_HD Bits random_bits(const RandomKey& key, Bits place) {
 }
 
 // Split master: a float32 x as bfloat16 p, rounded half away from zero, and 16 bits that give x back: bits(x) -
-// (bits(p) << 16). Magnitudes that would round p to infinity are cut to the largest that does not.
+// (bits(p) << 16). Magnitudes that would round p to infinity are cut to the largest that does not; infinities and NaN live in
+// p alone.
 template <class V>
-FC_HD V clamp_master(V x) {
-  const V most = V{} + bit_cast<float>(0x7f7f7fffu);
-  const V cut = select(x > most, most, select(x < -most, -most, x));
-  const bits_of<V> magnitude = bit_cast<bits_of<V>>(x) & 0x7fffffffu;
-  return select(magnitude == bits_of<V>{} + 0x7f800000u, x, cut);
-}
+struct Split {
+  bits_of<V> high, low;  // only the lower 16 bits of `low` count
+};
 
 template <class V>
-FC_HD bits_of<V> split_high(V x) {
+FC_HD Split<V> split(V x) {
   using Bits = bits_of<V>;
-  const Bits bits = bit_cast<Bits>(x), exponent = bits & 0x7f800000u;
-  const Bits special = select(x == x, bits, bits | 0x00400000u);
-  return select(exponent == Bits{} + 0x7f800000u, special, bits + 0x8000u) >> 16;
-}
-
-template <class V>
-FC_HD bits_of<V> split_low(V x, bits_of<V> high) {
-  const bits_of<V> low = (bit_cast<bits_of<V>>(x) - (high << 16)) & 0xffffu;
-  return select(x - x == V{}, low, bits_of<V>{});  // infinities and NaN live in p alone
+  const Bits bits = bit_cast<Bits>(x), magnitude = bits & 0x7fffffffu, most = Bits{} + 0x7f7f7fffu;
+  const Bits kept = select(magnitude < most, magnitude, most) | (bits & 0x80000000u);
+  const Bits high = (kept + 0x8000u) >> 16, low = kept - (high << 16);
+  const Bits special = select(magnitude > Bits{} + 0x7f800000u, bits | 0x00400000u, bits) >> 16;
+  const auto finite = magnitude < Bits{} + 0x7f800000u;
+  return {select(finite, high, special), select(finite, low, Bits{})};
 }
 
 // `low` holds 16 bits, to be read as a signed number.

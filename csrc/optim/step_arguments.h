@@ -1,6 +1,7 @@
 // The arguments of an optimizer's operator on the CPU, checked for what protects memory.
 #pragma once
 #include <algorithm>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -87,13 +88,22 @@ struct [[gnu::visibility("hidden")]] StepArguments {
   std::vector<int64_t> sizes{};  // elements of each parameter, after check()
   bool has_places = false;       // whether `index` has the fifth row, after check()
 
+  // Where everything stands, asked for once in check(): each question is a call into another library.
+  struct Places {
+    const int64_t* index;
+    char *steps, *state[kMostStates], *extra;
+    int64_t state_bytes[kMostStates], extra_bytes, parameter_bytes, least;  // least: elements of the shortest flat tensor
+    int64_t slots;
+    bool double_steps;
+  } at{};
+
   int64_t count() const { return int64_t(params.size()); }
   int64_t size(int64_t i) const { return sizes[i]; }
-  int64_t start(int64_t i) const { return data<int64_t>(index)[i]; }
-  int64_t slot(int64_t i) const { return data<int64_t>(index)[count() + i]; }
-  int64_t id(int64_t i) const { return data<int64_t>(index)[2 * count() + i]; }
-  int64_t layout(int64_t i) const { return data<int64_t>(index)[3 * count() + i]; }
-  int64_t place(int64_t i) const { return has_places ? data<int64_t>(index)[4 * count() + i] : 0; }
+  int64_t start(int64_t i) const { return at.index[i]; }
+  int64_t slot(int64_t i) const { return at.index[count() + i]; }
+  int64_t id(int64_t i) const { return at.index[2 * count() + i]; }
+  int64_t layout(int64_t i) const { return at.index[3 * count() + i]; }
+  int64_t place(int64_t i) const { return has_places ? at.index[4 * count() + i] : 0; }
   double* product(int64_t i) const { return products ? data<double>(*products) + slot(i) : nullptr; }
 
   ScalarType parameter_dtype() const { return params[0].scalar_type(); }
@@ -102,14 +112,18 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     return parameter_dtype() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   }
 
+  double step_of(int64_t i) const {
+    return at.double_steps ? reinterpret_cast<double*>(at.steps)[slot(i)] : double(reinterpret_cast<float*>(at.steps)[slot(i)]);
+  }
+
   // Advances the step of parameter i and returns it.
   double advance(int64_t i) const {
-    if (steps.scalar_type() == ScalarType::Double) return data<double>(steps)[slot(i)] += 1;
-    return double(data<float>(steps)[slot(i)] += 1);
+    if (at.double_steps) return reinterpret_cast<double*>(at.steps)[slot(i)] += 1;
+    return double(reinterpret_cast<float*>(at.steps)[slot(i)] += 1);
   }
 
   // The step that comes.
-  double coming(int64_t i) const { return read_number(steps, slot(i)) + 1; }
+  double coming(int64_t i) const { return step_of(i) + 1; }
 
   // Numbers of parameter i's own, beside the prologue's.
   void numbers(int64_t i, int count, double* out) const {
@@ -130,33 +144,29 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     return made;
   }
 
-  int64_t extra_bytes() const { return extra ? bytes_of(extra->scalar_type()) : 0; }
-
   // Parameter i as a chunk from its first element on.
   Chunk chunk(int64_t i) const {
     Chunk made{};
-    made.extra_bytes = extra_bytes();
+    made.extra_bytes = at.extra_bytes;
     made.rounding = rounding;
     made.seed = seed;
-    made.step = int64_t(read_number(steps, slot(i)));
+    made.step = int64_t(step_of(i));
     made.id = id(i);
     made.place = place(i);
     made.parameter = params[i].data_ptr();
     made.gradient = grads[i].data_ptr();
-    for (size_t k = 0; k < states.size(); ++k)
-      made.state[k] = static_cast<char*>(states[k].data_ptr()) + start(i) * bytes_of(states[k].scalar_type());
-    if (extra) made.extra = static_cast<char*>(extra->data_ptr()) + start(i) * made.extra_bytes;
+    for (size_t k = 0; k < states.size(); ++k) made.state[k] = at.state[k] + start(i) * at.state_bytes[k];
+    if (extra) made.extra = at.extra + start(i) * at.extra_bytes;
     return made;
   }
 
   // Moves a chunk's pointers forward by `elements`.
   void move(Chunk& chunk, int64_t elements) const {
-    const int64_t step = elements * bytes_of(parameter_dtype());
+    const int64_t step = elements * at.parameter_bytes;
     chunk.parameter = static_cast<char*>(chunk.parameter) + step;
     chunk.gradient = static_cast<const char*>(chunk.gradient) + step;
-    for (size_t k = 0; k < states.size(); ++k)
-      chunk.state[k] = static_cast<char*>(chunk.state[k]) + elements * bytes_of(states[k].scalar_type());
-    if (extra) chunk.extra = static_cast<char*>(chunk.extra) + elements * chunk.extra_bytes;
+    for (size_t k = 0; k < states.size(); ++k) chunk.state[k] = static_cast<char*>(chunk.state[k]) + elements * at.state_bytes[k];
+    if (extra) chunk.extra = static_cast<char*>(chunk.extra) + elements * at.extra_bytes;
   }
 
   void check(const char* op, int numbers = 0) {
@@ -175,11 +185,32 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     for (const Tensor& state : states) check_flat(op, "states", state);
     if (extra) check_flat(op, "extra", *extra);
     FC_CHECK((rounding >= kahan) == bool(extra), op, ": `extra` goes with the modes that keep one");
+    find_places();
     sizes.reserve(n);
-    for (int64_t i = 0; i < n; ++i) sizes.push_back(check_parameter(op, i));
+    if (n == 0) return;
+    const ScalarType type = parameter_dtype();
+    for (int64_t i = 0; i < n; ++i) sizes.push_back(check_parameter(op, i, type));
   }
 
  private:
+  void find_places() {
+    at.index = data<int64_t>(index);
+    at.steps = static_cast<char*>(steps.data_ptr());
+    at.double_steps = steps.scalar_type() == ScalarType::Double;
+    at.slots = steps.numel();
+    at.parameter_bytes = count() ? bytes_of(parameter_dtype()) : 0;
+    at.least = std::numeric_limits<int64_t>::max();
+    for (size_t k = 0; k < states.size(); ++k) {
+      at.state[k] = static_cast<char*>(states[k].data_ptr());
+      at.state_bytes[k] = bytes_of(states[k].scalar_type());
+      at.least = std::min(at.least, states[k].numel());
+    }
+    if (!extra) return;
+    at.extra = static_cast<char*>(extra->data_ptr());
+    at.extra_bytes = bytes_of(extra->scalar_type());
+    at.least = std::min(at.least, extra->numel());
+  }
+
   static void check_tensor_number(const char* op, const char* name, const Tensor& tensor) {
     FC_CHECK(tensor.numel() == 1, op, ": `", name, "` is not one number");
     const auto type = tensor.scalar_type();
@@ -189,17 +220,15 @@ struct [[gnu::visibility("hidden")]] StepArguments {
     FC_CHECK(tensor.dim() == 1 && tensor.is_contiguous(), op, ": `", name, "` is not flat");
   }
 
-  int64_t check_parameter(const char* op, int64_t i) const {
+  int64_t check_parameter(const char* op, int64_t i, ScalarType type) const {
     const Tensor &p = params[i], &g = grads[i];
-    FC_CHECK(p.scalar_type() == parameter_dtype() && g.scalar_type() == parameter_dtype(), op,
-             ": parameters and gradients of one call have one dtype");
+    FC_CHECK(p.scalar_type() == type && g.scalar_type() == type, op, ": parameters and gradients of one call have one dtype");
     const Layout layout(p);
     FC_CHECK(layout == Layout(g) && layout.is_dense(), op, ": a gradient does not lie in memory as its parameter does");
     FC_CHECK(layout.code() == this->layout(i), op, ": the states of a parameter lie in memory as it no longer does");
     const int64_t size = layout.numel();
-    FC_CHECK(slot(i) >= 0 && slot(i) < steps.numel() && start(i) >= 0, op, ": `index` is out of range");
-    for (const Tensor& state : states) FC_CHECK(start(i) + size <= state.numel(), op, ": a state is too short");
-    if (extra) FC_CHECK(start(i) + size <= extra->numel(), op, ": `extra` is too short");
+    FC_CHECK(slot(i) >= 0 && slot(i) < at.slots && start(i) >= 0, op, ": `index` is out of range");
+    FC_CHECK(start(i) <= at.least - size, op, ": a flat tensor is too short");
     return size;
   }
 };

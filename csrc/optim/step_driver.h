@@ -9,18 +9,18 @@ namespace {
 
 // What the driver knows of a rule once the number of states and the dtypes are known.
 struct RuleTable {
-  StepChunk loop;
+  StepBlock loop;
   Prepare prepare;
-  unsigned like_parameter;
+  unsigned read_only, like_parameter;
   int states, numbers;
 };
 
 template <class Rule>
 RuleTable choose(const char* op, ScalarType p, ScalarType s) {
-  return with_types(op, p, s, [](auto types) {
-    using Type = decltype(types);
-    return RuleTable{FC_PICK_ISA(step_chunk<Rule, typename Type::T, typename Type::P, typename Type::S>),
-                     prepare<Rule, typename Type::T>, Rule::like_parameter, Rule::states, numbers_of<Rule>()};
+  return with_type(op, p, s, [](auto number) {
+    using T = decltype(number);
+    return RuleTable{FC_PICK_ISA(step_block<Rule, T>), prepare<Rule, T>, Rule::read_only,
+                     Rule::like_parameter,             Rule::states,     numbers_of<Rule>()};
   });
 }
 
@@ -35,7 +35,8 @@ RuleTable choose_variant(const char* op, int64_t states, ScalarType p, ScalarTyp
 class Run {
  public:
   Run(const StepArguments& args, const RuleTable& rule)
-      : args_(args), rule_(rule), line_(args.count() + 1, 0), steps_(args, rule.prepare, rule.numbers, true), bases_(args) {
+      : args_(args), rule_(rule), line_(args.count() + 1, 0), steps_(args, rule.prepare, rule.numbers, true), bases_(args),
+        staging_(args, rule.read_only, true) {
     for (int64_t i = 0; i < args.count(); ++i) line_[i + 1] = line_[i] + args.size(i);
   }
 
@@ -55,8 +56,9 @@ class Run {
 
  private:
   void run(int64_t i, int64_t first, int64_t count) const {
-    each_run(args_, bases_.chunks[i], first, count,
-             [&](const Chunk& chunk) { rule_.loop(chunk, bases_.prologues[i], steps_[i]); });
+    each_run(args_, bases_.chunks[i], first, count, [&](const Chunk& chunk) {
+      staging_(chunk, true, true, [&](const Block& block) { rule_.loop(block, bases_.prologues[i], steps_[i]); });
+    });
   }
 
   const StepArguments& args_;
@@ -64,6 +66,7 @@ class Run {
   std::vector<int64_t> line_;
   Steps steps_;
   Bases bases_;
+  Staging staging_;
 };
 
 template <class... Variants>

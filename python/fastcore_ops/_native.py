@@ -15,6 +15,7 @@ _NAMESPACES = {
     "triton": "fastcore_triton",
     "cuda_on_cpu": "fastcore_cuda_on_cpu",
 }
+_TRITON_MODULES = ("sinkhorn_newton", "optim")  # those that register operators
 _ISA_NAMES = ("baseline", "v3", "v4")
 _absent: dict[str, str] = {}
 _loaded: set[str] = set()
@@ -34,7 +35,8 @@ def _load_triton() -> None:
         _absent["triton"] = "needs a GPU, or TRITON_INTERPRET=1 set before the first import"
         return
     try:
-        importlib.import_module("fastcore_ops.triton_kernels.sinkhorn_newton")
+        for module in _TRITON_MODULES:
+            importlib.import_module(f"fastcore_ops.triton_kernels.{module}")
     except ImportError as error:
         _absent["triton"] = f"triton does not import: {error}"
 

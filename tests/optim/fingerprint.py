@@ -25,7 +25,7 @@ MODES = {
     "master": (torch.float16, {"master_weights": True, "state_dtype": torch.float32}),
     "narrow_states": (torch.float32, {"state_dtype": torch.bfloat16}),
 }
-SIZES = (1, 31, 20_001, 0, 14_003)  # two pieces, cut in the middle of a parameter
+SHAPES = ((1,), (31,), (20_001,), (0,), (14_003,), (3, 200))  # two pieces, cut in the middle of a parameter
 
 
 def fingerprint(threads: int) -> list[str]:
@@ -34,7 +34,7 @@ def fingerprint(threads: int) -> list[str]:
     lines = []
     for variant in VARIANTS:
         for mode, (dtype, switches) in MODES.items():
-            params = [normal(n, seed=n, dtype=dtype).requires_grad_() for n in SIZES]
+            params = [normal(*shape, seed=shape[-1], dtype=dtype).requires_grad_() for shape in SHAPES]
             optimizer = make(variant, params, clip_value=2.0, **switches)
             run(optimizer, params, 2)
             entries = [value for p in params for value in (p, *optimizer.state[p].values())]

@@ -11,6 +11,14 @@ KERNEL_AND_REFERENCE = pytest.mark.parametrize("fused", [None, False], ids=["ker
 
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 
+
+class SANIAOfOneLoss(optim.SANIA):
+    """SANIA that is told the same loss at every step, so that tests of all rules can call ``step()``."""
+
+    def step(self, closure=None, *, loss=None):
+        return super().step(closure, loss=0.3 if closure is None and loss is None else loss)
+
+
 # Every rule with the switches that change its states or its formula.
 VARIANTS = {
     "AdamW": (optim.AdamW, {}),
@@ -32,8 +40,28 @@ VARIANTS = {
     "MADGRAD": (optim.MADGRAD, {}),
     "MADGRAD_momentum_0": (optim.MADGRAD, {"momentum": 0.0}),
     "MirrorMADGRAD": (optim.MirrorMADGRAD, {"weight_decay": 0.1, "decouple_decay": True}),
+    "AdamP": (optim.AdamP, {"weight_decay": 0.1, "delta": 0.7}),
+    "AdamP_nesterov": (optim.AdamP, {"nesterov": True, "delta": 1e9}),
+    "SGDP": (optim.SGDP, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1, "delta": 1.5}),
+    "SGDP_legacy": (optim.SGDP, {"lr": 0.1, "momentum": 0.9, "delta": 1.5, "legacy_inplace_projection": True}),
+    "DoG": (optim.DoG, {"weight_decay": 0.1, "reps_rel": 0.01}),
+    "LDoG": (optim.LDoG, {"reps_rel": 0.01}),
+    "SANIA": (SANIAOfOneLoss, {}),
+    "SANIA_adam": (SANIAOfOneLoss, {"preconditioner": "adam_sqr", "is_sqrt": True}),
+    "AdaGradNorm": (optim.AdaGradNorm, {"weight_decay": 0.1}),
+    "AdaGradNorm_tensor": (optim.AdaGradNorm, {"mode": "tensor"}),
+    "AdaGradNorm_row": (optim.AdaGradNorm, {"mode": "row", "weight_decay": 0.1}),
+    "FedSpeed": (optim.FedSpeed, {"lr": 0.1, "weight_decay": 0.1}),
+    "FedSpeed_momentum": (optim.FedSpeed, {"lr": 0.1, "momentum": 0.9, "max_norm": None}),
+    "OPTAMSGrad": (optim.OPTAMSGrad, {"history": 3}),
+    "OPTAMSGrad_previous": (optim.OPTAMSGrad, {"history": 1, "theta": "previous"}),
 }
 RELAXES = ("MADGRAD", "MADGRAD_momentum_0", "MirrorMADGRAD")  # not still at a learning rate of 0
+
+SUMS = tuple(name for name, (kind, _) in VARIANTS.items() if kind.has_sums)
+# One number for all parameters together, or a forecast from them.
+LOOK_AT_ALL = ("DoG", "SANIA", "SANIA_adam", "AdaGradNorm", "FedSpeed", "OPTAMSGrad", "OPTAMSGrad_previous")
+DESCENDS_ONLY = ("SANIA", "SANIA_adam")  # a loss that falls to 0
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
@@ -101,7 +129,11 @@ def digest(x):
 
 
 def assert_same_state(left, right):
-    """Two optimizers' entries: the same names, dtypes and bits."""
+    """Two optimizers' entries, and the tensors in their groups: the same names, dtypes and bits."""
+    for one, other in zip(left.param_groups, right.param_groups, strict=True):
+        kept = [name for name, value in one.items() if isinstance(value, torch.Tensor) and name != "lr"]
+        assert same_bits([one[name] for name in kept], [other[name] for name in kept]), kept
+        assert one.get("gradients_kept") == other.get("gradients_kept")
     left, right = left.state_dict()["state"], right.state_dict()["state"]
     assert left.keys() == right.keys()
     for key in left:

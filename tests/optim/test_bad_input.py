@@ -5,7 +5,7 @@ import torch
 
 from fastcore_ops import optim
 
-from .problems import VARIANTS, every_variant, make, normal, run, same_bits
+from .problems import DESCENDS_ONLY, SUMS, VARIANTS, every_variant, make, normal, run, same_bits
 
 
 def one():
@@ -38,22 +38,39 @@ def test_sparse_gradient(variant, steps_before, fused):
     assert float(optimizer.state[params[0]]["step"]) == steps_before + 1
 
 
+NAN = float("nan")
+TAKE_EPS = ("AdamP", "SGDP", "DoG", "LDoG", "SANIA", "OPTAMSGrad")
 RANGES = {
-    "lr": (VARIANTS, (-1.0, float("nan"), torch.tensor(-1.0))),
+    "lr": (VARIANTS, (-1.0, NAN, torch.tensor(-1.0))),
     "betas": (
-        ("AdamW", "Lion", "AdEMAMix", "NAdam", "RAdam", "DiffGrad", "AdaBelief", "Grams"),
+        ("AdamW", "Lion", "AdEMAMix", "NAdam", "RAdam", "DiffGrad", "AdaBelief", "Grams", "AdamP", "OPTAMSGrad"),
         ((1.0, 0.9, 0.9), (0.9, -0.1, 0.9)),
     ),
-    "eps": (("AdamW", "AdEMAMix", "NAdam", "RAdam", "Adagrad", "DiffGrad", "AdaBelief", "Grams", "MADGRAD"), (-1e-8,)),
-    "weight_decay": (VARIANTS, (-0.1,)),
-    "momentum": (("SGD", "MADGRAD", "MirrorMADGRAD"), (-0.1,)),
+    "eps": (
+        ("AdamW", "AdEMAMix", "NAdam", "RAdam", "Adagrad", "DiffGrad", "AdaBelief", "Grams", "MADGRAD", *TAKE_EPS),
+        (-1e-8,),
+    ),
+    "weight_decay": ([name for name in VARIANTS if not name.startswith(("SANIA", "OPTAMSGrad"))], (-0.1,)),
+    "momentum": (("SGD", "MADGRAD", "MirrorMADGRAD", "SGDP", "FedSpeed"), (-0.1, 1.0)),
+    "delta": (("AdamP", "SGDP"), (-0.1, NAN)),
+    "wd_ratio": (("AdamP", "SGDP"), (-0.1, NAN)),
+    "reps_rel": (("DoG", "LDoG"), (-1e-6, 0.0, NAN)),
+    "init_eta": (("DoG", "LDoG"), (-1.0, 0.0, NAN)),
+    "b0": (("AdaGradNorm", "AdaGradNorm_row"), (0.0, -0.1, NAN)),
+    "mode": (("AdaGradNorm",), ("rows", None)),
+    "preconditioner": (("SANIA",), ("adam", None)),
+    "beta2": (("SANIA_adam",), (1.0, -0.1)),
+    "prox": (("FedSpeed",), (-0.1,)),
+    "ridge": (("OPTAMSGrad",), (0.0, -1.0, NAN)),
+    "history": (("OPTAMSGrad",), (0, -1)),
+    "theta": (("OPTAMSGrad",), ("next", None)),
     "lr_decay": (("Adagrad",), (-0.1,)),
     "initial_accumulator_value": (("Adagrad",), (-0.1,)),
     "momentum_decay": (("NAdam",), (-0.1,)),
     "alpha": (("AdEMAMix",), (-1.0,)),
     "alpha_warmup": (("AdEMAMix",), (-1,)),
     "beta3_warmup": (("AdEMAMix",), (-1,)),
-    "max_norm": (("AdamW", "Lion"), (0.0, -1.0)),
+    "max_norm": (("AdamW", "Lion", "FedSpeed", "AdamP"), (0.0, -1.0)),
     "clip_value": (("AdamW", "Lion"), (0.0, -1.0)),
     "rounding": (("AdamW",), ("up", "Nearest", None)),
     "state_dtype": (("AdamW",), (torch.int32, torch.complex64, "float32")),
@@ -117,12 +134,26 @@ def test_split_master_of_float16():
         run(optim.AdamW(p, rounding="split_master"), p, 1)
 
 
-@pytest.mark.parametrize("kind", [optim.Lion, optim.Grams])
-def test_signs_of_complex_numbers(kind):
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("variant", ["Lion", "Grams", *SUMS])
+def test_signs_and_sizes_of_complex_numbers(variant, fused):
     p = torch.ones(3, dtype=torch.complex64, requires_grad=True)
     p.grad = torch.ones_like(p)
     with pytest.raises(RuntimeError, match="real parameters"):
-        kind([p]).step()
+        make(variant, [p], fused=fused).step()
+    assert torch.equal(p, torch.ones(3, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("variant", SUMS)
+def test_sums_are_not_differentiated(variant):
+    with pytest.raises(RuntimeError, match="`differentiable` is not supported"):
+        make(variant, one(), differentiable=True)
+
+
+@pytest.mark.parametrize("variant", DESCENDS_ONLY)
+def test_maximize_of_a_loss_that_falls_to_0(variant):
+    with pytest.raises(ValueError, match="`maximize=False`"):
+        make(variant, one(), maximize=True)
 
 
 @every_variant

@@ -9,7 +9,9 @@ from fastcore_ops import optim
 
 from .problems import (
     KERNEL_AND_REFERENCE,
+    LOOK_AT_ALL,
     RELAXES,
+    SUMS,
     VARIANTS,
     every_variant,
     give_gradients,
@@ -18,6 +20,7 @@ from .problems import (
     parameters,
     run,
     same_bits,
+    worst,
 )
 
 
@@ -41,7 +44,7 @@ def test_empty_parameters_have_states_and_disturb_nobody(variant, fused):
     assert same_bits(full, with_empty[1::2])
     for x in with_empty[::2]:
         assert float(second.state[x]["step"]) == 3
-        assert all(value.shape in (x.shape, ()) for value in second.state[x].values())
+        assert all(value.shape in (x.shape, x.shape[:1], ()) for value in second.state[x].values())
 
 
 @every_variant
@@ -68,7 +71,7 @@ def test_lr_0_leaves_every_bit(variant, fused):
 
 
 @KERNEL_AND_REFERENCE
-@every_variant
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in SUMS])
 def test_nan_and_inf_stay_in_their_element(variant, fused):
     p, q = normal(5001).requires_grad_(), normal(5001).requires_grad_()
     struck, spared = make(variant, [p], fused=fused), make(variant, [q], fused=fused)
@@ -103,7 +106,10 @@ def test_mixed_dtypes_in_any_order(variant):
             x.grad = first[i].grad.clone()
         one.step()
         two.step()
-    assert same_bits([first[i] for i in order], second)
+    if variant in LOOK_AT_ALL:  # a sum in another order
+        assert worst(second, [first[i] for i in order]) <= 1e-12
+    else:
+        assert same_bits([first[i] for i in order], second)
 
 
 @KERNEL_AND_REFERENCE

@@ -6,6 +6,8 @@ import torch
 from fastcore_ops import optim
 
 from .problems import (
+    LOOK_AT_ALL,
+    SUMS,
     VARIANTS,
     copies,
     every_variant,
@@ -18,6 +20,8 @@ from .problems import (
     worst,
 )
 
+BEGIN_EARLY = ("SANIA", "SANIA_adam", "FedSpeed", "FedSpeed_momentum")  # have states from construction on
+
 
 @every_variant
 def test_without_gradient_nothing_happens(variant):
@@ -27,7 +31,11 @@ def test_without_gradient_nothing_happens(variant):
     held, params[4].grad = params[4].grad, None
     before = params[4].detach().clone()
     optimizer.step()
-    assert torch.equal(params[4], before) and not optimizer.state.get(params[4])
+    assert torch.equal(params[4], before)
+    if variant in BEGIN_EARLY:
+        assert float(optimizer.state[params[4]]["step"]) == 0
+    else:
+        assert not optimizer.state.get(params[4])
     params[4].grad = held
     optimizer.step()
     assert float(optimizer.state[params[4]]["step"]) == 1 and float(optimizer.state[params[5]]["step"]) == 2
@@ -79,7 +87,7 @@ def test_inference_tensors():
         torch.testing.assert_close(p, q, rtol=1e-14, atol=1e-14)
 
 
-@every_variant
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in SUMS])
 def test_parameter_that_is_listed_twice_steps_twice(variant):
     p, q = normal(40_000).requires_grad_(), normal(40_000).requires_grad_()
     with pytest.warns(UserWarning, match="duplicate parameters"):
@@ -95,7 +103,29 @@ def test_parameter_that_is_listed_twice_steps_twice(variant):
         make(variant, [{"params": [p]}, {"params": [p]}])
 
 
-@every_variant
+@pytest.mark.parametrize("variant", SUMS)
+def test_parameter_that_is_listed_twice_counts_twice(variant):
+    """Sums come before steps: not what two steps one after the other would do."""
+    p = normal(40, 3).requires_grad_()
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        twice = make(variant, [p, p])
+    run(twice, [p], 2)
+    assert float(twice.state[p]["step"]) == 4 and p.isfinite().all()
+
+
+@pytest.mark.parametrize("variant", LOOK_AT_ALL)
+def test_one_parameter_at_a_time_is_refused(variant):
+    params = parameters()
+    optimizer = make(variant, params)
+    give_gradients(params, 0)
+    before = copies(params)
+    reason = {"AdaGradNorm": '`mode="global"`', "FedSpeed": "`max_norm`"}.get(variant, "the rule")
+    with pytest.raises(RuntimeError, match=f"step_param: {reason} looks at all gradients"):
+        optimizer.step_param(params[6])
+    assert same_bits(params, before)
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in LOOK_AT_ALL])
 def test_one_parameter_at_a_time(variant):
     p, q = parameters(), parameters()
     whole, single = make(variant, p), make(variant, q)
@@ -135,7 +165,7 @@ def test_gradients_released_by_hooks():
     assert all(p.grad is None for p in released.parameters())
 
 
-@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in ("Lion", "Grams")])
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in ("Lion", "Grams", *SUMS)])
 def test_gradient_flows_through_steps(variant):
     """differentiable=True, as torch's own tests do it: two steps as a function of parameter and gradients."""
 

@@ -115,3 +115,38 @@ def test_step_param_refuses_what_looks_at_all_gradients():
     p.grad = torch.ones(3)
     with pytest.raises(RuntimeError, match="max_norm"):
         optim.SGD([p], max_norm=1.0).step_param(p)
+
+
+@pytest.mark.parametrize("fused", [None, False])
+@pytest.mark.parametrize("q", [0.0, 0.5, 0.9, 1.0])
+def test_clip_quantile_cuts_to_torchs_quantile(q, fused):
+    params = lists()
+    before = [p.detach().clone() for p in params]
+    for p in params:
+        p.grad = normal(*p.shape, seed=p.numel())
+    optim.SGD(params, lr=1.0, clip_quantile=q, fused=fused).step()
+    for p, b in zip(params, before, strict=True):
+        limit = p.grad.abs().flatten().quantile(q)
+        torch.testing.assert_close(b - p.detach(), p.grad.clamp(-limit, limit), rtol=1e-12, atol=1e-15)
+
+
+def test_clip_quantile_is_of_what_the_other_switches_leave():
+    p = normal(40).requires_grad_()
+    w, g = p.detach().clone(), normal(40, seed=1)
+    p.grad = 2 * g
+    optimizer = optim.SGD([p], lr=1.0, clip_quantile=0.7, clip_value=1.5, perp_grad=True, max_norm=3.0)
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(2.0), torch.tensor(0.0)
+    optimizer.step()
+    g = g * (3.0 / (g.norm() + 1e-6)).clamp(max=1)
+    left = g - (w @ g) / (w @ w) * w
+    u = (left * g.norm() / left.norm()).clamp(-1.5, 1.5)
+    limit = u.abs().quantile(0.7)
+    torch.testing.assert_close(w - p.detach(), u.clamp(-limit, limit), rtol=1e-10, atol=1e-12)
+
+
+def test_clip_quantile_of_a_gradient_with_nan_is_not_of_the_rest():
+    p = torch.zeros(5, requires_grad=True)
+    p.grad = torch.tensor([1.0, -3.0, float("nan"), 2.0, 0.5])
+    optim.SGD([p], lr=1.0, clip_quantile=0.5).step()
+    assert p.detach()[[0, 1, 3, 4]].tolist() == [-1.0, 2.0, -2.0, -0.5]
+    assert p.detach()[2].isnan()

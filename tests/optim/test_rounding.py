@@ -7,6 +7,7 @@ from .problems import (
     HALVES,
     KERNEL_AND_REFERENCE,
     RELAXES,
+    SUMS,
     VARIANTS,
     copies,
     every_variant,
@@ -59,7 +60,7 @@ def test_nearest_rounds_the_float32_result_of_each_step(variant, dtype, fused):
         assert same_bits(p, [y.to(dtype) for y in q])
     for x, y in zip(p, q, strict=True):
         for name, value in narrow.state[x].items():
-            if name not in ("previous_grad", "x0", "mu_product"):
+            if name not in ("previous_grad", "x0", "anchor", "mu_product"):
                 assert same_bits([value], [wide.state[y][name]]), name
 
 
@@ -130,6 +131,7 @@ def test_every_pattern_survives_steps_at_lr_0(dtype, mode, fused):
         if variant in RELAXES:
             continue
         start = torch.arange(-32768, 32768, dtype=torch.int32).to(torch.int16).view(dtype)
+        start = start[start.isfinite()] if variant in SUMS else start  # a norm of NaN is NaN
         p = start.clone().requires_grad_()
         options = {"weight_decay": 0.0} if "weight_decay" in VARIANTS[variant][1] else {}
         optimizer = make(variant, [p], lr=0.0, fused=fused, **MODES[mode], **options)

@@ -11,6 +11,7 @@ from fastcore_ops import optim
 
 from .problems import (
     KERNEL_AND_REFERENCE,
+    SUMS,
     assert_same_state,
     copies,
     every_variant,
@@ -55,7 +56,7 @@ def test_resumed_equals_uninterrupted(variant):
 @KERNEL_AND_REFERENCE
 @pytest.mark.filterwarnings("ignore:.*slow average:UserWarning")
 @pytest.mark.parametrize(
-    "variant", ["AdamW", "SGD_momentum", "AdEMAMix", "NAdam", "DiffGrad", "MADGRAD", "MirrorMADGRAD"]
+    "variant", ["AdamW", "SGD_momentum", "AdEMAMix", "NAdam", "DiffGrad", "MADGRAD", "MirrorMADGRAD", *SUMS]
 )
 @pytest.mark.parametrize("mode", HALF)
 def test_resumed_equals_uninterrupted_in_16_bits(mode, variant, fused):

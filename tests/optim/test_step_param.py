@@ -7,7 +7,7 @@ import torch
 
 from fastcore_ops import optim
 
-from .problems import every_variant, give_gradients, make, normal, parameters, run, same_bits
+from .problems import LOOK_AT_ALL, every_variant, give_gradients, make, normal, parameters, run, same_bits
 
 
 def storage(optimizer, p, name):
@@ -54,6 +54,8 @@ def test_states_of_a_group_are_laid_out_together_at_the_first_gradient():
 @every_variant
 def test_a_parameter_begins_as_it_is_at_its_first_gradient(variant):
     """The states were laid out before; what starts as the parameter must not be what that was then."""
+    if variant in LOOK_AT_ALL or variant == "FedSpeed_momentum":
+        pytest.skip("states begin with the optimizer, or one step is of all parameters together")
     p, q = parameters(), parameters()
     early, late = make(variant, p), make(variant, q[:5])
     give_gradients(p[:5], 0)

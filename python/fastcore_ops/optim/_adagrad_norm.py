@@ -10,12 +10,12 @@ from torch import Tensor
 from .. import _backend
 from .._checks import reject
 from . import _reference_two_phase
-from ._call import Call, Scaling
+from ._call import Call, Scaling, total
 from ._dog import SCALED
 from ._flat import has_rows_in_order, is_dense
 from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
-from ._rule import Scalar, State, Sums
+from ._rule import Scalar, State, Sums, factor
 from ._switches import Switches
 
 MODES = ("global", "tensor", "row")
@@ -117,19 +117,18 @@ class AdaGradNorm(FusedOptimizer):
         for call in calls:
             assert call.sums is not None
             kept = call.scalar("b_squared").to(call.device)
-            total = scaling.taken(kept + call.sums[0], kept)
-            call.set_scalar("b_squared", total)
-            call.numbers = (call.group["lr"] / total.sqrt())[None].to(torch.float64)
+            b_squared = scaling.taken(kept + call.sums[0], kept)
+            call.set_scalar("b_squared", b_squared)
+            call.numbers = (factor(call.group["lr"]) / b_squared.sqrt())[None]
 
     def _sum_up_all(self, calls: list[Call], scaling: Scaling) -> None:
         device = calls[0].device
         kept = self.param_groups[0]["b_squared"].to(device)
-        squares = torch.stack([call.sums.sum().to(device) for call in calls if call.sums is not None]).sum()
-        total = scaling.taken(kept + squares, kept)
+        b_squared = scaling.taken(kept + total(calls, device)[0], kept)
         for group in self.param_groups:
-            group["b_squared"] = total
+            group["b_squared"] = b_squared
         for call in calls:
-            size = (call.group["lr"] / total.sqrt()).to(call.device, torch.float64)
+            size = (factor(call.group["lr"]) / b_squared.sqrt()).to(call.device, torch.float64)
             call.numbers = size.expand(1, len(call.params))
 
     def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:

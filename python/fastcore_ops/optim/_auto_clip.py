@@ -94,7 +94,7 @@ class AutoClip(Optimizer):
         filled = self._seen.clamp(max=self.capacity)
         unused = torch.arange(known.numel(), device=known.device) >= filled
         ordered = torch.where(unused, torch.inf, known).sort().values
-        at = (filled - 1).clamp_min(0) * (self.percentile / 100)
+        at = (filled - 1).clamp_min(0).double() * (self.percentile / 100)
         low = at.floor().long()
         high = torch.minimum(low + 1, (filled - 1).clamp_min(0))
         return torch.lerp(ordered[low], ordered[high], at - low)
@@ -118,6 +118,10 @@ class AutoClip(Optimizer):
             for name in passed:
                 delattr(self.optimizer, name)
 
+    def step_param(self, p: Tensor) -> None:
+        """Refused by the wrapped optimizer, as the norm is that of all gradients."""
+        self.optimizer.step_param(p)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the wrapped optimizer."""
         if any(param_group is group for group in self.optimizer.param_groups):  # of our own construction
@@ -127,17 +131,26 @@ class AutoClip(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """The wrapped optimizer's state dict, with the history."""
+        for pre_hook in self._optimizer_state_dict_pre_hooks.values():
+            pre_hook(self)
         kept = {"history": self.history.clone(), "percentile": self.percentile, "capacity": self.capacity}
-        return {**self.optimizer.state_dict(), _KEY: kept}
+        made = {**self.optimizer.state_dict(), _KEY: kept}
+        for post_hook in self._optimizer_state_dict_post_hooks.values():
+            made = post_hook(self, made) or made
+        return made
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the wrapped optimizer's state and, where there is one, the history."""
+        for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
+            state_dict = pre_hook(self, state_dict) or state_dict
         kept = state_dict.get(_KEY)
         self.optimizer.load_state_dict({name: value for name, value in state_dict.items() if name != _KEY})
         self._share()
         if kept is not None:
             self.percentile, self.capacity = float(kept["percentile"]), int(kept["capacity"])
             self._remember(kept["history"])
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
 
     def _remember(self, history: Tensor) -> None:
         device = self._norms.device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -56,6 +57,12 @@ class Call:
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self.params[0].device
+
+    @cached_property
+    def filled(self) -> Tensor | None:
+        """Positions of the parameters that have elements (on whatever rank), None where all have."""
+        places = [i for i, p in enumerate(self.owners) if p.numel()]
+        return None if len(places) == len(self.params) else torch.tensor(places, dtype=torch.int64)
 
     def load(self, all_gradients: list[Any] | None) -> None:
         """Take up targets and gradients; given where the call serves all parameters of the step."""
@@ -124,6 +131,16 @@ class Call:
             self.rounding(), self.group["seed"], by_row,
         )  # fmt: skip
         return found if self.ranks is None else self.ranks.whole(found, list(places), self.params, by_row)
+
+    def quantile(self, q: float, scaling: Scaling) -> Tensor:
+        """Quantile of the magnitudes of each gradient as the prologue has it so far."""
+        if self.ranks is not None:
+            self.ranks.require_whole("`clip_quantile`")
+        operator = _backend.pick("optim_quantile", self.device, self.forced)
+        return operator(
+            self.targets, self.gradients, self.flat.steps, self.flat.extra, self.index, q, scaling.grad_scale, self.rows,
+            self.rounding(),
+        )  # fmt: skip
 
     def step(
         self, operator: Callable[..., None], hyper: list[float], scaling: Scaling, states: list[Tensor] | None = None
@@ -195,6 +212,23 @@ class Call:
         counts = self.flat.rows
         starts = [sum(counts[:slot]) for slot in range(len(counts))]
         return torch.cat([torch.arange(starts[slot], starts[slot] + counts[slot]) for slot in self.slots])
+
+
+def total(calls: list[Call], device: torch.device, which: slice = slice(None)) -> Tensor:
+    """Sums over all parameters.
+
+    Those that have elements, in the order of their ids: how calls share them out, and empty ones among them, change no bit.
+    """
+    parts, ids = [], []
+    for call in calls:
+        assert call.sums is not None
+        part, filled = call.sums[which], call.filled
+        parts.append((part if filled is None else part[:, filled.to(part.device)]).to(device))
+        ids.append(call.index[2] if filled is None else call.index[2, filled])
+    if len(calls) == 1:
+        return parts[0].sum(1)
+    order = torch.cat(ids).argsort(stable=True)
+    return torch.cat(parts, 1)[:, order.to(device)].sum(1)
 
 
 def plain_rows(count: int, device: torch.device) -> Tensor:

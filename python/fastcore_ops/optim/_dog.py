@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .. import _backend
 from . import _reference_two_phase
-from ._call import Call, Scaling
+from ._call import Call, Scaling, total
 from ._flat import is_distributed
 from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
-from ._rule import Rule, State, Sums
+from ._rule import Rule, State, Sums, factor
 from ._switches import Switches
 
 SCALED = Rule("scaled", _reference_two_phase.scaled, ("lr", "weight_decay"), numbers=1)
@@ -116,8 +116,7 @@ class DoG(FusedOptimizer):
 
     def _size_group(self, group: dict[str, Any], calls: list[Call], scaling: Scaling) -> None:
         device = calls[0].device
-        totals = torch.stack([call.sums.sum(1).to(device) for call in calls if call.sums is not None]).sum(0)
-        moved, squares, size = totals
+        moved, squares, size = total(calls, device)
         absent = [p for p in group["params"] if p.grad is None]
         moved, size = moved + self._moved(absent, device), size + _square_norm(absent, device)
         kept = {name: group[name].to(device) for name in ("rbar", "G", "eta")}
@@ -142,19 +141,19 @@ def _square_norm(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
 
 
 def step_sizes(
-    group: dict[str, Any], moved: Tensor, squares: Tensor, size: Tensor, rbar: Tensor, total: Tensor
+    group: dict[str, Any], moved: Tensor, squares: Tensor, size: Tensor, rbar: Tensor, kept: Tensor
 ) -> dict[str, Tensor]:
-    """``rbar``, ``G`` and ``eta`` after this step; Ivgi et al. 2023, algorithm 1. G is 0 before the first step.
+    """``rbar``, ``G`` and ``eta`` after this step; Ivgi et al. 2023, algorithm 1. ``kept``, G, is 0 before the first step.
 
     ``moved``, ``squares`` and ``size`` are the squares of ``|x - x0|``, ``|g|`` and ``|x|``; all may hold many parameters.
     """
-    first = total == 0
+    first = kept == 0
     init_eta = group["init_eta"]
     start = 0.0 if init_eta is not None else float(group["reps_rel"]) * (1 + size.sqrt())
     rbar = torch.where(first, start + torch.zeros_like(rbar), torch.maximum(rbar, moved.sqrt()))
-    total = total + squares + torch.where(first, float(group["eps"]), 0.0)
-    eta = torch.where(total > 0, group["lr"] * rbar / total.sqrt(), torch.zeros_like(rbar))
-    eta = torch.where(total.isnan(), total, eta)
+    whole = kept + squares + float(group["eps"]) * first.to(kept.dtype)
+    eta = torch.where(whole > 0, factor(group["lr"]) * rbar / whole.sqrt(), torch.zeros_like(rbar))
+    eta = torch.where(whole.isnan(), whole, eta)
     if init_eta is not None:
         eta = torch.where(first, float(init_eta), eta)
-    return {"rbar": rbar, "G": total, "eta": eta}
+    return {"rbar": rbar, "G": whole, "eta": eta}

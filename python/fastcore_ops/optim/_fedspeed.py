@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _reference_two_phase
-from ._call import Call, Scaling
+from ._call import Call, Scaling, total
 from ._optimizer import FusedOptimizer
 from ._rule import Rule, State, Sums
 
@@ -108,7 +108,7 @@ class FedSpeed(FusedOptimizer):
         if clips:
             for call in calls:
                 call.sums = call.measure(SUMS.op, scaling, self.hyper(call.group), call.flat.states[:2])
-            squares = torch.stack([call.sums.sum().to(device) for call in calls if call.sums is not None]).sum()
+            squares = total(calls, device)[0]
         for call in calls:
             factor = torch.ones((), dtype=torch.float64, device=call.device)
             if call.group["max_norm"] is not None:

@@ -99,10 +99,7 @@ class GroupKernel:
 
     def _prepare(self, params: list[Tensor]) -> tuple[bool, list[Call]]:
         """Calls that serve these parameters, and whether they are new: else they are those of the last step."""
-        kinds = self.optimizer.states(self.group)
-        if kinds != self._kinds:  # a switch that brings or drops a state
-            self._forget()
-            self._kinds = kinds
+        self._follow_kinds()
         if len(params) == 1:
             return self._prepare_one(params[0])
         fresh = not (len(params) == len(self._planned) and all(map(is_, params, self._planned)))
@@ -132,6 +129,13 @@ class GroupKernel:
             if not flat.renew_entries(self.optimizer.state):
                 self._planned = []
 
+    def _follow_kinds(self) -> None:
+        """Begin anew where a switch brings or drops a state."""
+        kinds = self.optimizer.states(self.group)
+        if kinds != self._kinds:
+            self._forget()
+            self._kinds = kinds
+
     def _forced(self, flat: Flat) -> str | None:
         fused = self.group["fused"]
         if fused is not False and (flat.dtype, flat.state_dtype) not in _PAIRS:
@@ -142,6 +146,17 @@ class GroupKernel:
                 )
             return "reference"
         return "reference" if fused is False else _backend.forced(None)
+
+    def take_up_states(self) -> None:
+        """Lay out every parameter that has states, also those without a gradient now."""
+        self._follow_kinds()
+        known = [p for p in self.group["params"] if self.optimizer.state.get(p)]
+        if any(id(p) not in self._place for p in known):
+            self._lay_out(known)
+        for p in known:
+            flat, slot = self._place[id(p)]
+            if slot not in flat.position:
+                flat.adopt(slot, self.optimizer.state[p])
 
     # The plan ------------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from ._nadam import NAdam
 from ._opt_amsgrad import KEEP, OPTAMSGrad
 from ._radam import RAdam
 from ._reference_step import make_step
-from ._reference_sums import make_projected_step, make_sums, scaled_rows
+from ._reference_sums import make_projected_step, make_sums, quantile, scaled_rows
 from ._rule import Rule, Sums
 from ._sania import SANIA
 from ._sania import SUMS as SANIA_SUMS
@@ -56,12 +56,19 @@ def _sums_fake(count: int):  # type: ignore[no-untyped-def]
     return fake
 
 
+def _quantile_fake(params, grads, steps, extra, index, *others):  # type: ignore[no-untyped-def]
+    return index.new_empty(len(params), dtype=torch.float64, device=params[0].device if params else index.device)
+
+
 for _rule in RULES.values():
     _reference = make_projected_step(_rule) if _rule.op in PROJECTED else make_step(_rule)
-    _backend.register(f"optim_{_rule.op}_", _reference, ("cpp",))
+    _kernels = ("cpp", "triton") if _rule.op in ELEMENTWISE else ("cpp",)
+    _backend.register(f"optim_{_rule.op}_", _reference, _kernels)
     _native.register_fake(f"optim_{_rule.op}_", _writes_only)
 _backend.register("optim_scaled_rows_", scaled_rows, ("cpp",))
 _native.register_fake("optim_scaled_rows_", _writes_only)
+_backend.register("optim_quantile", quantile, ("cpp",))
+_native.register_fake("optim_quantile", _quantile_fake)
 for _sums in SUMS.values():
     _backend.register(f"optim_{_sums.op}", make_sums(_sums), ("cpp",))
     _native.register_fake(f"optim_{_sums.op}", _sums_fake({"dots": 3, "dog_sums": 3}.get(_sums.op, 1)))

@@ -81,12 +81,7 @@ class OPTAMSGrad(FusedOptimizer):
         theta: Literal["current", "previous"] = "current",
         **switches: Unpack[Switches],
     ) -> None:
-        name = type(self).__name__
-        if theta not in ("current", "previous"):
-            reject(name, '`theta` "current" or "previous"', repr(theta))
-        if not ridge > 0:
-            reject(name, "`ridge` above 0", ridge, "Without it equal gradients have no extrapolation.")
-        history = count(name, "history", history, 1)
+        history = count(type(self).__name__, "history", history, 1)
         defaults = {"lr": lr, "betas": betas, "eps": eps, "history": history, "ridge": ridge, "theta": theta}
         super().__init__(params, defaults, dict(switches))
 
@@ -102,6 +97,10 @@ class OPTAMSGrad(FusedOptimizer):
         )
         return (*own, *(State(f"past_gradient_{k}") for k in range(group["history"])))
 
+    def default_state_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """Float32 beside 16-bit parameters: w goes on from step to step, and parameters are made of it."""
+        return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
     def hyper(self, group: dict[str, Any]) -> list[float]:
         """The hyper-parameters of the formula."""
         return super().hyper(group | {"previous": group["theta"] == "previous"})
@@ -114,14 +113,24 @@ class OPTAMSGrad(FusedOptimizer):
         """Add a group; all have one history."""
         super().add_param_group(param_group)
         group, first = self.param_groups[-1], self.param_groups[0]
-        problem = next((k for k in ("history", "ridge") if group[k] != first[k]), None)
-        if problem is not None or group["capturable"]:
+        try:
+            self._check_group(group, first)
+        except Exception:
             self.param_groups.pop()
-        if problem is not None:
-            reject(type(self).__name__, f"one `{problem}` for all groups ({first[problem]})", group[problem])
-        if group["capturable"]:
-            raise RuntimeError("OPTAMSGrad: `capturable` is not supported: the extrapolation is solved on the host")
+            raise
         group.setdefault("gradients_kept", first.get("gradients_kept", 0))
+
+    def _check_group(self, group: dict[str, Any], first: dict[str, Any]) -> None:
+        name = type(self).__name__
+        if group["theta"] not in ("current", "previous"):
+            reject(name, '`theta` "current" or "previous"', repr(group["theta"]))
+        if not group["eps"] > 0:
+            reject(name, "Invalid `eps`: it must be positive", group["eps"], "The least entry of v_hat is divided by.")
+        for key in ("history", "ridge"):
+            if group[key] != first[key]:
+                reject(name, f"one `{key}` for all groups ({first[key]})", group[key])
+        if group["capturable"]:
+            raise RuntimeError(f"{name}: `capturable` is not supported: the extrapolation is solved on the host")
 
     def sum_up(self, calls: list[Call], scaling: Scaling) -> None:
         """Keep the gradients, and forecast the next ones."""
@@ -129,7 +138,7 @@ class OPTAMSGrad(FusedOptimizer):
             return
         history, kept = int(self.param_groups[0]["history"]), int(self.param_groups[0]["gradients_kept"])
         newest = kept % history
-        flats = list({id(flat): flat for flat in self._flats()}.values())
+        flats = self._flats()
         for flat in flats:
             flat.states[_OWN + newest].zero_()
         for call in calls:
@@ -146,7 +155,11 @@ class OPTAMSGrad(FusedOptimizer):
             group["gradients_kept"] = kept + 1
 
     def _flats(self) -> list[Flat]:
-        return [flat for kernel in self._kernels.values() for flat in kernel.flats]
+        """Of all parameters that have past gradients, whether they have one now or not."""
+        kernels = [self._kernel(position) for position in range(len(self.param_groups))]
+        for kernel in kernels:
+            kernel.take_up_states()
+        return [flat for kernel in kernels for flat in kernel.flats]
 
     def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:
         """The step, which does not look at the past gradients."""
@@ -157,18 +170,22 @@ class OPTAMSGrad(FusedOptimizer):
 def _gram(flats: list[Flat], order: list[int]) -> Tensor:
     """Inner products of the past gradients over all parameters, float64."""
     gram = torch.zeros(len(order), len(order), dtype=torch.float64)
+    by_id = torch.cat([flat.index[2] for flat in flats]).argsort()  # however they are laid out: the same bits
     for i, left in enumerate(order):
         for j, right in enumerate(order[: i + 1]):
-            total = sum(_dot(flat.states[_OWN + left], flat.states[_OWN + right]) for flat in flats)
-            gram[i, j] = gram[j, i] = total
+            products = torch.cat([_dots(flat, left, right).cpu() for flat in flats])
+            gram[i, j] = gram[j, i] = sum(products[by_id].tolist())
     return gram
 
 
-def _dot(x: Tensor, y: Tensor) -> float:
-    operator = _backend.pick("optim_dots", x.device, None if x.dtype == y.dtype else "reference")
-    index = torch.tensor([[0], [0], [0], [1 if x.numel() != 1 else 0]])
-    sums = operator([x], [y], [], torch.zeros(1), None, index, [0.0], None, None, None, None, False, 0, 0, False)
-    return float(sums[1, 0])
+def _dots(flat: Flat, left: int, right: int) -> Tensor:
+    """Inner products of two past gradients, parameter by parameter."""
+    x, y = flat.views[f"past_gradient_{left}"], flat.views[f"past_gradient_{right}"]
+    operator = _backend.pick("optim_dots", x[0].device, None)
+    sums: Tensor = operator(
+        x, y, [], flat.steps, None, flat.index, [0.0], None, None, None, None, False, 0, 0, False
+    )  # fmt: skip
+    return sums[1]
 
 
 def extrapolation(gram: Tensor, ridge: float) -> list[float]:
@@ -181,9 +198,8 @@ def extrapolation(gram: Tensor, ridge: float) -> list[float]:
         return [1.0]
     differences = torch.diff(torch.eye(known, dtype=torch.float64), dim=0)
     squares = differences @ gram @ differences.T
-    norm = torch.linalg.matrix_norm(squares, 2)
-    if not norm > 0:  # equal gradients, or some that are not finite
+    if not (squares.isfinite().all() and squares.any()):  # gradients that are not finite, or equal ones
         return [0.0] * (known - 1) + [1.0]
-    system = squares / norm + ridge * torch.eye(known - 1, dtype=torch.float64)
+    system = squares / torch.linalg.matrix_norm(squares, 2) + ridge * torch.eye(known - 1, dtype=torch.float64)
     z = torch.linalg.solve(system, torch.ones(known - 1, dtype=torch.float64))
     return [*(z / z.sum()).tolist(), 0.0]

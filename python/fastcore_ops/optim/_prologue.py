@@ -11,14 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._call import Call, Scaling, plain_rows
+from ._call import Call, Scaling, plain_rows, total
 
 _TINY = 1e-30
 
 
 def needs_sums(group: dict[str, Any]) -> bool:
-    """Whether a group's step needs sums over whole gradients."""
-    return group["max_norm"] is not None or group["skip_nonfinite"] or group["perp_grad"]
+    """Whether a group's step must look at whole gradients first."""
+    return (
+        group["max_norm"] is not None
+        or group["skip_nonfinite"]
+        or group["perp_grad"]
+        or group["clip_quantile"] is not None
+    )
 
 
 def constant_rows(group: dict[str, Any], call: Call) -> Tensor | None:
@@ -55,6 +60,8 @@ def prepare_rows(
         if call.group["perp_grad"]:
             _project(call, scaling)
         call.sums = None
+        if call.group["clip_quantile"] is not None:
+            _cut(call, scaling)
     return scaling
 
 
@@ -64,8 +71,7 @@ def _total_norm(calls: list[Call], scaling: Scaling) -> Tensor:
         if call.sums is None:
             call.sums = call.measure("squares", None)
     device = calls[0].device
-    squares = torch.stack([call.sums[-1].sum().to(device) for call in calls if call.sums is not None]).sum()
-    norm = squares.sqrt()
+    norm = total(calls, device, slice(-1, None))[0].sqrt()
     return norm if scaling.grad_scale is None else norm / scaling.grad_scale.to(device)
 
 
@@ -85,6 +91,13 @@ def _clip(call: Call, norm: Tensor, most: float | Tensor | None) -> None:
         call.rows = plain_rows(len(call.params), call.device)
     factor = (most / (norm + 1e-6)).clamp(max=1.0).to(call.device)
     call.rows[0] = factor
+
+
+def _cut(call: Call, scaling: Scaling) -> None:
+    """Limit each gradient's elements to a quantile of their magnitudes (after the limit that is given, if there is one)."""
+    if call.rows is None:
+        call.rows = plain_rows(len(call.params), call.device)
+    call.rows[3] = call.quantile(float(call.group["clip_quantile"]), scaling)
 
 
 def _project(call: Call, scaling: Scaling) -> None:

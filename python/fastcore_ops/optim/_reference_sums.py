@@ -142,3 +142,24 @@ def scaled_rows(
         new = x - (size[:, None].to(x.dtype) * as_rows(gradient)).reshape(x.shape)
         random = random_bits(seed, int(steps[slot]), parameter, 0, p, *place) if rounding == STOCHASTIC else None
         write_parameter(p, new, kept, rounding, random)
+
+
+def quantile(
+    params: list[Tensor], grads: list[Tensor], steps: Tensor, extra: Tensor | None, index: Tensor, q: float,
+    grad_scale: Tensor | None, coefficients: Tensor | None, rounding: int,
+) -> Tensor:  # fmt: skip
+    """The q-quantile of each gradient's magnitudes, linear between order statistics; NaN counts as largest."""
+    found = []
+    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+        x = read_parameter(p.detach(), None if extra is None else part(extra, int(index[0, i]), p), rounding)
+        row = None if coefficients is None else coefficients[:, i]
+        ordered = prepared_gradient(g, x, _scale(False, grad_scale), row).abs().flatten().sort().values.double()
+        if not ordered.numel():
+            found.append(ordered.new_full((), torch.inf))
+            continue
+        at = q * (ordered.numel() - 1)
+        low = int(at)
+        high = min(low + 1, ordered.numel() - 1)
+        rest = at - low
+        found.append(ordered[low] + rest * (ordered[high] - ordered[low]) if rest else ordered[low])
+    return torch.stack(found) if found else index.new_zeros(0, dtype=torch.float64)

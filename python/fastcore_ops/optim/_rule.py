@@ -76,6 +76,11 @@ def named(names: tuple[str, ...], hyper: list[float], product: float = 1.0, numb
     return SimpleNamespace(**values, product=product, number=number, without_decay=without_decay)
 
 
+def factor(lr: float | Tensor) -> float | Tensor:
+    """A learning rate as a factor of sums: what a tensor holds, in float64 and without dimensions."""
+    return lr.double().reshape(()) if isinstance(lr, Tensor) else lr
+
+
 def number(value: float | bool | Tensor | None) -> float:
     """A hyper-parameter as a float: None is 0, a tensor its item."""
     return 0.0 if value is None else float(value)

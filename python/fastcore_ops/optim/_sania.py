@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .._checks import reject
 from . import _reference_two_phase
-from ._call import Call, Scaling
+from ._call import Call, Scaling, total
 from ._optimizer import FusedOptimizer
-from ._rule import Rule, State, Sums
+from ._rule import Rule, State, Sums, factor
 from ._switches import Switches
 
 PRECONDITIONERS = ("adagrad_sqr", "adam_sqr")
@@ -143,10 +143,9 @@ class SANIA(FusedOptimizer):
         device = calls[0].device
         for call in calls:
             call.sums = call.measure(SUMS.op, scaling, self.hyper(call.group), call.flat.states)
-        n = torch.stack([call.sums.sum().to(device) for call in calls if call.sums is not None]).sum()
-        size = step_size(self._loss.to(device), n)
+        size = step_size(self._loss.to(device), total(calls, device)[0])
         for call in calls:
-            made = (call.group["lr"] * size).to(call.device, torch.float64)
+            made = (factor(call.group["lr"]) * size).to(call.device, torch.float64)
             call.numbers = made.expand(1, len(call.params))
         self._loss = None
 

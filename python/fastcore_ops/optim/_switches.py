@@ -39,8 +39,11 @@ class Switches(TypedDict, total=False):
         Give what is left the norm of the whole.
     clip_value : float, optional
         Cut each element of the gradient to ``[-clip_value, clip_value]`` first.
+    clip_quantile : float, optional
+        Cut each element of a parameter's gradient to this quantile of their magnitudes (0.9 cuts the largest tenth), linear
+        between order statistics (X. Pan, Y. Li, 2023, arXiv:2306.00204); after ``clip_value``.
     state_dtype : torch.dtype, optional
-        Dtype of the moments; default the parameter's (MADGRAD: float32 beside 16 bits).
+        Dtype of the moments; default the parameter's (MADGRAD, OPTAMSGrad: float32 beside 16 bits).
     rounding : {"nearest", "stochastic", "kahan", "split_master"}, default "nearest"
         How 16-bit parameters are written: to nearest; up or down at random, so that the mean is right (16-bit states too);
         with a 16-bit compensation kept beside them; or as the upper half of a float32 master whose lower half is kept.
@@ -61,6 +64,7 @@ class Switches(TypedDict, total=False):
     perp_min_numel: int
     perp_rescale: bool
     clip_value: float | None
+    clip_quantile: float | None
     state_dtype: torch.dtype | None
     rounding: str
     seed: int
@@ -79,6 +83,7 @@ DEFAULTS: Switches = {
     "perp_min_numel": 2,
     "perp_rescale": True,
     "clip_value": None,
+    "clip_quantile": None,
     "state_dtype": None,
     "rounding": "nearest",
     "seed": 0,
@@ -96,9 +101,17 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "momentum_decay": ("at least 0", lambda x: x >= 0),
     "alpha": ("at least 0", lambda x: x >= 0),
     "prox": ("at least 0", lambda x: x >= 0),
+    "delta": ("at least 0", lambda x: x >= 0),
+    "wd_ratio": ("at least 0", lambda x: x >= 0),
+    "reps_rel": ("positive", lambda x: x > 0),
+    "init_eta": ("positive", lambda x: x > 0),
+    "b0": ("positive", lambda x: x > 0),
+    "beta2": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "ridge": ("positive", lambda x: x > 0),
     "max_norm": ("positive", lambda x: x > 0),
     "perp_min_numel": ("at least 0", lambda x: x >= 0),
     "clip_value": ("positive", lambda x: x > 0),
+    "clip_quantile": ("in [0, 1]", lambda x: 0 <= x <= 1),
     "min_magnitude": ("at least 0", lambda x: x >= 0),
     "alpha_warmup": ("at least 0", lambda x: x >= 0),
     "beta3_warmup": ("at least 0", lambda x: x >= 0),

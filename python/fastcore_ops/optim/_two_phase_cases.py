@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .. import _backend
 from ..testing.cases import Case, Inputs, Outputs, Tolerance
 from ._op_inputs import (
     SHAPES,
@@ -24,7 +25,7 @@ from ._op_inputs import (
 )
 from ._ops import PROJECTED, SUMS, TWO_PHASE
 from ._reference_step import make_step
-from ._reference_sums import make_projected_step, make_sums, scaled_rows
+from ._reference_sums import make_projected_step, make_sums, quantile, scaled_rows
 
 _STATES_OF_SUMS = {"keep": 1, "dog_sums": 1, "sania_sums": 1, "fedspeed_sums": 2}
 _WAYS = [0.0, 1.0, 1.0, 2.0, 2.0]  # not projected; rows of one element; a number; nothing; as a whole
@@ -71,6 +72,30 @@ def _row_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]
         "long_rows": plain | large,
         "skipped": plain | {"found_inf": torch.tensor(1.0)},
         "prologue": plain | scaled,
+    }
+
+
+def _quantile_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]:
+    draw = drawn(dtype, device, seed)
+    plain: Inputs = {
+        "params": [draw(*shape) for shape in SHAPES],
+        "grads": [draw(*shape) for shape in SHAPES],
+        "steps": torch.full((len(SHAPES),), 6.0),
+        "extra": None,
+        "index": index(),
+        "q": 0.9,
+        "grad_scale": None,
+        "coefficients": None,
+        "rounding": 0,
+    }
+    places = torch.tensor([[0, 70_016], [0, 1], [0, 1], [1, 1]])
+    ties = {"params": [draw(70_001), draw(9)], "grads": [draw(70_001).mul(4).round(), draw(9).sign()], "index": places}
+    return {
+        "small": plain,
+        "in_pieces": plain | ties | {"grads": [draw(70_001), draw(9)], "q": 0.123},
+        "ties": plain | ties,
+        "largest": plain | {"q": 1.0},
+        "prologue": plain | {"grad_scale": torch.tensor(4.0), "coefficients": rows(0)},
     }
 
 
@@ -130,6 +155,20 @@ CASES = (
     ]
     + [
         Case(
+            name="optim_quantile",
+            api=lambda backend, **given: {
+                "quantile": _backend.pick("optim_quantile", given["params"][0].device, backend, main=True)(
+                    *given.values()
+                )
+            },
+            reference=lambda **given: {"quantile": quantile(*given.values())},
+            inputs=_quantile_inputs,
+            tolerance={"quantile": Tolerance(2, worst=0.6)},
+            main_op="optim_quantile",
+            ops=("optim_quantile",),
+            bad_inputs=bad_inputs("optim_quantile", _quantile_inputs, "small"),
+        ),
+        Case(
             name="optim_scaled_rows_",
             api=run_step("optim_scaled_rows_"),
             reference=truth_of(scaled_rows),
@@ -138,6 +177,6 @@ CASES = (
             main_op="optim_scaled_rows_",
             ops=("optim_scaled_rows_",),
             bad_inputs=bad_inputs("optim_scaled_rows_", _row_inputs, "plain"),
-        )
+        ),
     ]
 )
