@@ -1,6 +1,7 @@
 """Reads ptxas's figures: a kernel marked `// gate: no spills` must keep everything in registers.
 
-The mark stands on the line before the kernel's declaration (before `template <…>`, if there is one).
+The mark stands on the line before the kernel's declaration (before `template <…>`, if there is one), in the source or in a
+`.cuh` file beside it that it includes.
 """
 
 from __future__ import annotations
@@ -17,12 +18,23 @@ ENTRY = re.compile(
 )
 
 
+def with_headers(source: Path) -> str:
+    """The text of a source and of the `.cuh` files of its folder that it includes."""
+    texts, left = {}, [source]
+    while left:
+        file = left.pop()
+        texts[file] = file.read_text()
+        included = [file.parent / name for name in re.findall(r'#include "([\w.]+\.cuh)"', texts[file])]
+        left += [header for header in included if header not in texts]
+    return "\n".join(texts.values())
+
+
 def check_spills(logs: dict[Path, str]) -> list[str]:
     """The complaints about the marked kernels of each source, given the compiler's output for it."""
     problems, checked = [], 0
     for source, log in logs.items():
         entries = ENTRY.findall(log)
-        text = source.read_text()
+        text = with_headers(source)
         marked = MARK.findall(text)
         if len(marked) != text.count("// gate: no spills"):
             problems.append(f"{source.name}: a `// gate: no spills` is not followed by a kernel")

@@ -71,6 +71,34 @@ inline cudaStream_t current_stream([[maybe_unused]] const torch::stable::Tensor&
 #endif
 }
 
+// Whether kernels can reach the tensor's memory. (The twin's kernels reach all memory: there a test says what is taken to
+// be out of reach.)
+inline bool is_on_device([[maybe_unused]] const torch::stable::Tensor& t) {
+#ifdef __CUDACC__
+  return !t.is_cpu();
+#else
+  return ::cuda_on_cpu::reaches(t.data_ptr());
+#endif
+}
+
+// Whether the stream is being recorded into a graph: then nothing on the host may be read later.
+inline bool is_capturing([[maybe_unused]] cudaStream_t stream) {
+#ifdef __CUDACC__
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  STD_CUDA_CHECK(cudaStreamIsCapturing(stream, &status));
+  return status != cudaStreamCaptureStatusNone;
+#else
+  return ::cuda_on_cpu::is_capturing();
+#endif
+}
+
+// Whether host memory that a copy reads later must be pinned.
+#ifdef __CUDACC__
+constexpr bool kHasPinnedMemory = true;
+#else
+constexpr bool kHasPinnedMemory = false;
+#endif
+
 // How much shared memory a block may have on the tensor's device: 227 KB on an H100, 99 KB on the smallest.
 inline size_t shared_bytes_per_block([[maybe_unused]] const torch::stable::Tensor& t) {
 #ifdef __CUDACC__

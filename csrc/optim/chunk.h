@@ -18,6 +18,19 @@ struct Prologue {
   bool perpendicular, limited;
 };
 
+// side: -1 to climb. column: the parameter's coefficients, `stride` numbers apart; null where there are none.
+FC_HD Prologue make_prologue(double side, double grad_scale, const double* column, int64_t stride) {
+  Prologue made{side / grad_scale, 1, 0, 0, false, false};
+  if (column == nullptr) return made;
+  made.factor *= column[0];
+  made.perp_scale = column[stride];
+  made.perp_along = column[2 * stride];
+  made.limit = column[3 * stride];
+  made.perpendicular = made.perp_scale != 1 || made.perp_along != 0;
+  made.limited = made.limit < Limits<double>::infinity;
+  return made;
+}
+
 // A run of elements of one parameter as they are stored, within which the upper half of an element's place does not change.
 struct Chunk {
   void *parameter, *extra;

@@ -101,11 +101,14 @@ struct Bases {
   std::vector<Prologue> prologues;
   std::vector<Chunk> chunks;
 
-  explicit Bases(const StepArguments& args) {
+  // `coming`: the sums before a step, which has not been counted yet.
+  explicit Bases(const StepArguments& args, bool coming = false) {
     prologues.reserve(args.count());
     chunks.reserve(args.count());
     for (int64_t i = 0; i < args.count(); ++i) prologues.push_back(args.prologue(i));
     for (int64_t i = 0; i < args.count(); ++i) chunks.push_back(args.chunk(i));
+    if (coming)
+      for (Chunk& chunk : chunks) ++chunk.step;
   }
 };
 

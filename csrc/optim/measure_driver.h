@@ -33,7 +33,7 @@ struct Pieces {
 // out (sums, segments).
 inline void measure_pieces(const StepArguments& args, const Pieces& pieces, const Steps& steps, const Staging& staging,
                            MeasureBlock loop, int sums, double* out) {
-  const Bases bases(args);
+  const Bases bases(args, true);
   std::vector<double> partial(sums * pieces.all.size(), 0.0);
   for_blocks(cut_blocks(int64_t(pieces.all.size()), 1, 256), [&](int64_t, int64_t begin, int64_t end) {
     std::vector<double> found(sums);

@@ -1,4 +1,4 @@
-// The arguments of an optimizer's operator on the CPU, checked for what protects memory.
+// The arguments of an optimizer's operator, checked for what protects memory.
 #pragma once
 #include <algorithm>
 #include <limits>
@@ -131,17 +131,8 @@ struct [[gnu::visibility("hidden")]] StepArguments {
   }
 
   Prologue prologue(int64_t i) const {
-    Prologue made{maximize ? -1.0 : 1.0, 1, 0, 0, false, false};
-    if (grad_scale) made.factor /= read_number(*grad_scale);
-    if (!coefficients) return made;
-    const double* row = data<double>(*coefficients) + i;
-    made.factor *= row[0];
-    made.perp_scale = row[count()];
-    made.perp_along = row[2 * count()];
-    made.limit = row[3 * count()];
-    made.perpendicular = made.perp_scale != 1 || made.perp_along != 0;
-    made.limited = made.limit < Limits<double>::infinity;
-    return made;
+    return make_prologue(maximize ? -1.0 : 1.0, grad_scale ? read_number(*grad_scale) : 1.0,
+                         coefficients ? data<double>(*coefficients) + i : nullptr, count());
   }
 
   // Parameter i as a chunk from its first element on.

@@ -10,6 +10,8 @@
 #include <vector>
 
 extern "C" void cuda_on_cpu_configure(int order, unsigned seed, long sample_blocks);
+extern "C" void cuda_on_cpu_keep_on_host(const void* address);
+extern "C" void cuda_on_cpu_capture(int capturing);
 
 namespace {
 
@@ -220,6 +222,16 @@ void test_order() {
   EXPECT(forward == (order == 0) && reverse == (order == 1));
 }
 
+void test_host() {
+  int near = 0, far = 0;
+  cuda_on_cpu_keep_on_host(&far);
+  cuda_on_cpu_capture(1);
+  EXPECT(cuda_on_cpu::reaches(&near) && !cuda_on_cpu::reaches(&far) && cuda_on_cpu::is_capturing());
+  cuda_on_cpu_keep_on_host(nullptr);
+  cuda_on_cpu_capture(0);
+  EXPECT(cuda_on_cpu::reaches(&far) && !cuda_on_cpu::is_capturing());
+}
+
 template <int threads>
 __global__ void reduce_kernel(const double* in, double* sums, double* maxima) {
   const int i = blockIdx.x * threads + threadIdx.x;
@@ -250,7 +262,7 @@ int main(int count, char** arguments) {
   if (count > 2) seed = unsigned(atoi(arguments[2]));
   cuda_on_cpu_configure(order, seed, 0);
   for (auto test : {test_indices, test_barrier, test_shuffle, test_votes, test_atomics, test_shared, test_configuration,
-                    test_errors, test_last_block, test_sampling, test_order, test_reduce<32>, test_reduce<256>})
+                    test_errors, test_last_block, test_sampling, test_order, test_host, test_reduce<32>, test_reduce<256>})
     test();
 #ifndef __SANITIZE_THREAD__  // 2048 fibers take the race detector seconds
   test_reduce<1024>();

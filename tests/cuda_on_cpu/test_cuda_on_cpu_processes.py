@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -10,10 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from . import row_pass_checks, twin
+from . import optim_checks, row_pass_checks, twin
 
 pytestmark = pytest.mark.cuda_on_cpu
 SANITIZERS = ("asan", "tsan")
+CHECKS = {"row_pass": row_pass_checks, "optim": optim_checks}
 
 
 def _run(arguments: list[str], environment: dict[str, str]) -> str:
@@ -30,9 +32,9 @@ def _run(arguments: list[str], environment: dict[str, str]) -> str:
 def _running() -> dict[str, Future[str]]:
     pool = ThreadPoolExecutor(2)
     jobs = {}
-    for mode in SANITIZERS:
-        arguments = ["-m", row_pass_checks.__name__, mode]
-        jobs[mode] = pool.submit(_run, arguments, twin.sanitizer_environment(mode))
+    for name, mode in itertools.product(CHECKS, SANITIZERS):
+        arguments = ["-m", CHECKS[name].__name__, mode]
+        jobs[name + mode] = pool.submit(_run, arguments, twin.sanitizer_environment(mode))
     contract = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/contract", "-k", "cuda_on_cpu"]
     for order in twin.ORDERS:
         environment = {
@@ -44,8 +46,9 @@ def _running() -> dict[str, Future[str]]:
 
 
 @pytest.mark.parametrize("mode", SANITIZERS)
-def test_row_pass_under_sanitizer(mode):
-    assert "all checks passed" in _running()[mode].result()
+@pytest.mark.parametrize("name", CHECKS)
+def test_under_sanitizer(name, mode):
+    assert "all checks passed" in _running()[name + mode].result()
 
 
 @pytest.mark.parametrize("order", twin.ORDERS)

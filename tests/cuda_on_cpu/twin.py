@@ -14,7 +14,10 @@ import ctypes
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -36,6 +39,8 @@ MODES = {
     "tsan": (TSAN, ["-DCUDA_ON_CPU_TSAN"]),
     "portable": ([], ["-DCUDA_ON_CPU_UCONTEXT"]),  # as on other processors than x86-64
 }
+# Left out under the sanitizers, where they take the longest to compile: more rules for kernels that are checked with others.
+MORE_OF_THE_SAME = {"optim_adaptive_cuda.cu", "optim_two_phase_cuda.cu"}
 # Contraction off, as the CUDA files are compiled: entries have the same bits in all builds.
 FLAGS = ["-std=c++20", "-O1", "-g1", "-fPIC", "-ffp-contract=off", "-fno-omit-frame-pointer", "-Wall",
          "-Wextra", "-Wno-unknown-pragmas", f"-ffile-prefix-map={ROOT}/=",
@@ -64,7 +69,8 @@ def _link(mode: str, name: str, objects: list[Path], shared: bool) -> native.Job
 def build(mode: str) -> None:
     """Brings everything of one mode up to date."""
     runtime_only = mode == "portable"
-    library = [] if runtime_only else [*sorted((ROOT / "csrc").glob("*/*.cu")), HERE / "registration.cpp"]
+    kernels = [p for p in sorted((ROOT / "csrc").glob("*/*.cu")) if not (MODES[mode][0] and p.name in MORE_OF_THE_SAME)]
+    library = [] if runtime_only else [*kernels, HERE / "registration.cpp"]
     programs = [HERE / f"{name}.cu" for name in PROGRAMS if not (runtime_only and name == "planted_bugs")]
     jobs = {source: _compile(mode, source) for source in [*RUNTIME, *library, *programs]}
     native.run_jobs(list(jobs.values()))
@@ -108,12 +114,29 @@ class Twin:
 
         torch.ops.load_library(library_path(mode))
         self.ops = torch.ops.fastcore_cuda_on_cpu
-        self._configure = ctypes.CDLL(str(library_path(mode))).cuda_on_cpu_configure
+        library = ctypes.CDLL(str(library_path(mode)))
+        self._configure = library.cuda_on_cpu_configure
         self._configure.argtypes = [ctypes.c_int, ctypes.c_uint, ctypes.c_long]
+        self._keep_on_host = library.cuda_on_cpu_keep_on_host
+        self._keep_on_host.argtypes = [ctypes.c_void_p]
+        self._capture = library.cuda_on_cpu_capture
+        self._capture.argtypes = [ctypes.c_int]
 
     def configure(self, order: str = "forward", seed: int = 1, sample_blocks: int = 0) -> None:
         """Order of threads and blocks; sample_blocks > 0 runs only the first and last blocks of a launch."""
         self._configure(ORDERS.index(order), seed, sample_blocks)
+
+    @contextmanager
+    def host(self, *tensors: Any, capturing: bool = False) -> Iterator[None]:
+        """Within it these tensors are taken to be on the host, or a graph is taken to be recorded."""
+        for tensor in tensors:
+            self._keep_on_host(tensor.data_ptr())
+        self._capture(int(capturing))
+        try:
+            yield
+        finally:
+            self._keep_on_host(None)
+            self._capture(0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import torch
 from fastcore_ops import optim
 
 from .loops import arrays, assert_close, draw, hand_over, large, scattered, square
-from .problems import KERNEL_AND_REFERENCE, normal
+from .problems import KERNEL_AND_REFERENCE, assert_same_state, copies, normal, run, same_bits
 
 
 class Client:
@@ -120,3 +120,26 @@ def test_clipping_is_of_the_pulled_gradient():
         p.grad = torch.zeros_like(p)
         optimizer.step()
         torch.testing.assert_close(p.detach(), torch.full((4,), 2.5, dtype=torch.float64), rtol=1e-6, atol=0)
+
+
+@KERNEL_AND_REFERENCE
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_resumed_between_and_within_rounds(dtype, fused):
+    """The corrections and anchors of a client that is saved after every step go on as those of one that is not."""
+    p = [normal(5, 3, dtype=dtype).requires_grad_(), normal(4, seed=1, dtype=dtype).requires_grad_()]
+    q = copies(p)
+    options = {"lr": 0.1, "prox": 0.5, "momentum": 0.9, "rounding": "stochastic", "fused": fused}
+    whole = optim.FedSpeed(p, **options)
+    resumed = optim.FedSpeed(q, **options)
+    for t in range(9):
+        again = optim.FedSpeed(q, **options)
+        again.load_state_dict(resumed.state_dict())
+        resumed = again
+        for optimizer, params in ((whole, p), (resumed, q)):
+            if t % 3 == 0:
+                optimizer.start_round()
+            run(optimizer, params, 1, first=t)
+            if t % 3 == 2:
+                optimizer.end_round()
+    assert same_bits(p, q) and float(whole.state[p[0]]["correction"].abs().sum()) > 0
+    assert_same_state(whole, resumed)

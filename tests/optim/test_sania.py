@@ -199,3 +199,24 @@ def test_states_exist_from_construction_on():
     with pytest.raises(ValueError, match="`preconditioner`"):
         optimizer.add_param_group({"params": [normal(2).requires_grad_()], "preconditioner": "adam"})
     assert len(optimizer.param_groups) == 2 and len(optimizer.state) == 2
+
+
+def test_with_torchs_scaler():
+    """The scaler passes the loss on; it is the loss itself, not the scaled one."""
+    p, q = (normal(5, dtype=torch.float32).requires_grad_() for _ in range(2))
+    scaled, plain = optim.SANIA([p]), optim.SANIA([q])
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    for step in range(4):
+        scaled.zero_grad()
+        loss = p.square().sum()
+        scaler.scale(loss).backward()
+        if step == 1:
+            p.grad[2] = torch.inf
+        scaler.step(scaled, loss=loss)
+        scaler.update()
+        if step != 1:
+            plain.zero_grad()
+            loss = q.square().sum()
+            loss.backward()
+            plain.step(loss=loss)
+    assert same_bits([p], [q]) and scaler.get_scale() == 32.0

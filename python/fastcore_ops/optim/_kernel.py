@@ -80,7 +80,10 @@ class GroupKernel:
         """The step itself of a call that has been loaded."""
         optimizer = self.optimizer
         operator = _backend.pick(f"optim_{optimizer.rule.op}_", call.device, call.forced)
-        call.step(operator, optimizer.hyper(self.group), scaling)
+        group = self.group
+        if isinstance(group["lr"], Tensor):  # the kernel reads it: here nobody waits for a device
+            group = group | {"lr": 0.0}
+        call.step(operator, optimizer.hyper(group), scaling)
 
     def _look_again(self, params: list[Tensor], done: list[Tensor], scaling: Scaling) -> None:
         """A gradient or parameter has changed its dtype or layout: lay out and plan anew what has not been stepped."""
@@ -244,7 +247,9 @@ class GroupKernel:
         made = []
         for (device, dtype, state_dtype), members in buckets.items():
             rounding = rounding_code(self.group) if dtype in _HALF else 0
-            step_device = device if self.group["capturable"] else torch.device("cpu")
+            # On a GPU always there: the host could not know of a skipped step without waiting for it.
+            on_device = self.group["capturable"] or device.type == "cuda"
+            step_device = device if on_device else torch.device("cpu")
             held = [_held(p) for p in members]
             real = [torch.view_as_real(p.detach()) if p.is_complex() else p for p in held]
             ids = [positions[id(p)] for p in members]

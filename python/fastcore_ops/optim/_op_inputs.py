@@ -59,10 +59,20 @@ def plain_rows(numbers: int, value: float | list[float] = 0.7) -> Tensor | None:
     return made
 
 
+def placed(tensor: Tensor | None, device: str) -> Tensor | None:
+    """The tensor on a device, if there is one."""
+    return None if tensor is None else tensor.to(device)
+
+
 def drawn(dtype: torch.dtype, device: str, seed: int) -> Callable[..., Tensor]:
     """Normal numbers by shape."""
     generator = torch.Generator().manual_seed(seed)
     return lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def filled(value: float, device: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A number for each parameter."""
+    return torch.full((len(SHAPES),), value, dtype=dtype, device=device)
 
 
 def index() -> Tensor:
@@ -75,38 +85,37 @@ def step_inputs(rule: Rule, number: float | list[float] = 0.7) -> Callable[[torc
     def inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]:
         draw = drawn(dtype, device, seed)
         states = [draw(TOTAL).square() for _ in range(_STATES.get(rule.op, 2))]
-        steps = torch.full((len(SHAPES),), 6.0)
         plain: Inputs = {
             "params": [draw(*shape) for shape in SHAPES],
             "grads": [draw(*shape) for shape in SHAPES],
             "states": states,
-            "steps": steps,
-            "products": torch.full((len(SHAPES),), 0.4, dtype=torch.float64) if rule.has_product else None,
+            "steps": filled(6.0, device),
+            "products": filled(0.4, device, torch.float64) if rule.has_product else None,
             "extra": None,
             "index": index(),
             "hyper": [HYPER[name] for name in rule.hyper],
             "lr": None,
             "grad_scale": None,
             "found_inf": None,
-            "coefficients": plain_rows(rule.numbers, number),
+            "coefficients": placed(plain_rows(rule.numbers, number), device),
             "maximize": False,
             "rounding": 0,
             "seed": 0,
         }
-        fresh = {"steps": torch.zeros(len(SHAPES))}
+        fresh = {"steps": filled(0.0, device)}
         if rule.has_product:
-            fresh["products"] = torch.ones(len(SHAPES), dtype=torch.float64)
+            fresh["products"] = filled(1.0, device, torch.float64)
         scaled = {
-            "grad_scale": torch.tensor(4.0),
-            "found_inf": torch.tensor(0.0),
-            "lr": torch.tensor(0.02),
+            "grad_scale": torch.tensor(4.0, device=device),
+            "found_inf": torch.tensor(0.0, device=device),
+            "lr": torch.tensor(0.02, device=device),
             "maximize": True,
         }
         return {
             "first_step": plain | fresh,
             "later_step": plain,
-            "prologue": plain | scaled | {"coefficients": rows(rule.numbers, number)},
-            "skipped": plain | {"found_inf": torch.tensor(1.0)},
+            "prologue": plain | scaled | {"coefficients": rows(rule.numbers, number).to(device)},
+            "skipped": plain | {"found_inf": torch.tensor(1.0, device=device)},
         }
 
     return inputs
@@ -144,7 +153,7 @@ def sums_inputs(sums: Sums, states: int) -> Callable[[torch.dtype, str, int], di
             "params": [draw(*shape) for shape in SHAPES],
             "grads": [draw(*shape) for shape in SHAPES],
             "states": [draw(TOTAL).square() for _ in range(states)],
-            "steps": torch.full((len(SHAPES),), 6.0),
+            "steps": filled(6.0, device),
             "extra": None,
             "index": index(),
             "hyper": [HYPER[name] for name in sums.hyper or ("lr",)],
@@ -163,11 +172,15 @@ def sums_inputs(sums: Sums, states: int) -> Callable[[torch.dtype, str, int], di
             "states": [draw(70_080).square() for _ in range(states)],
             "index": torch.tensor([[0], [0], [0], [1]]),
         }
-        prologue = {"grad_scale": torch.tensor(4.0), "coefficients": rows(0), "maximize": True}
+        prologue = {
+            "grad_scale": torch.tensor(4.0, device=device),
+            "coefficients": rows(0).to(device),
+            "maximize": True,
+        }
         return {
             "whole": plain,
             "in_pieces": large,
-            "skipped": plain | {"found_inf": torch.tensor(1.0)},
+            "skipped": plain | {"found_inf": torch.tensor(1.0, device=device)},
             "by_row": plain | {"by_row": True},
             "prologue": plain | prologue,
         }

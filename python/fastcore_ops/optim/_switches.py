@@ -24,7 +24,7 @@ class Switches(TypedDict, total=False):
     fused : bool, optional
         True: the kernel, or an error; False: the reference in torch operations; None: the kernel where there is one.
     capturable : bool, default False
-        Keep step counters on the parameters' device.
+        Keep step counters on the parameters' device. Those of parameters on a GPU are there anyway.
     differentiable : bool, default False
         Let autograd look on (in torch operations).
     max_norm : float, optional

@@ -13,6 +13,7 @@ from ._op_inputs import (
     SHAPES,
     bad_inputs,
     drawn,
+    filled,
     index,
     plain_rows,
     rows,
@@ -47,7 +48,7 @@ def _row_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]
     plain: Inputs = {
         "params": [draw(*shape) for shape in SHAPES],
         "grads": [draw(*shape) for shape in SHAPES],
-        "steps": torch.full((len(SHAPES),), 6.0),
+        "steps": filled(6.0, device),
         "extra": None,
         "index": index(),
         "sizes": draw(count).double().abs(),
@@ -66,11 +67,15 @@ def _row_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]
         "index": torch.tensor([[0, 80_000], [0, 1], [0, 1], codes]),
         "sizes": draw(302).double().abs(),
     }
-    scaled = {"grad_scale": torch.tensor(4.0), "coefficients": rows(0), "maximize": True}
+    scaled = {
+        "grad_scale": torch.tensor(4.0, device=device),
+        "coefficients": rows(0).to(device),
+        "maximize": True,
+    }
     return {
         "plain": plain,
         "long_rows": plain | large,
-        "skipped": plain | {"found_inf": torch.tensor(1.0)},
+        "skipped": plain | {"found_inf": torch.tensor(1.0, device=device)},
         "prologue": plain | scaled,
     }
 
@@ -115,7 +120,9 @@ def _projected_inputs(op: str) -> Callable[[torch.dtype, str, int], dict[str, In
             "grads": [draw(*shape) for shape in shapes],
             "states": [draw(365_056).square() for _ in plain["states"]],
             "index": torch.tensor([starts, range(3), range(3), codes]),
-            "coefficients": torch.cat([coefficients[:4, :3], torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64)]),
+            "coefficients": torch.cat([coefficients[:4, :3], torch.tensor([[1.0, 1.0, 2.0]], dtype=torch.float64)]).to(
+                device
+            ),
         }
         return {"in_pieces": plain | pieces} | made
 

@@ -57,6 +57,10 @@ void* shared_variable(const void* key, size_t bytes, size_t alignment);
 void* dynamic_shared();
 void launch_blocks(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void*), void* argument);
 
+// What a test says of the host: memory that kernels are taken not to reach; whether a graph is being recorded.
+bool reaches(const void* address);
+bool is_capturing();
+
 // The block's shared variable declared at one place in the source, which the lambda's type names.
 template <class T, class Lambda>
 T& shared(Lambda) {

@@ -35,7 +35,13 @@ std::vector<uint64_t> choose_blocks(uint64_t total) {
   return blocks;
 }
 
+std::vector<const void*> on_host;
+bool capturing = false;
+
 }  // namespace
+
+bool reaches(const void* address) { return std::find(on_host.begin(), on_host.end(), address) == on_host.end(); }
+bool is_capturing() { return capturing; }
 
 void launch_blocks(dim3 grid, dim3 block, size_t shared_bytes, void (*body)(void*), void* argument) {
   static std::mutex one_launch_at_a_time;
@@ -73,3 +79,11 @@ extern "C" void cuda_on_cpu_configure(int order, unsigned seed, long sample_bloc
   cuda_on_cpu::options = {static_cast<cuda_on_cpu::Order>(order), sample_blocks};
   cuda_on_cpu::random_numbers.seed(seed);
 }
+
+// Takes the memory that begins at `address` for the host's, out of the kernels' reach; null: takes back all that was said.
+extern "C" void cuda_on_cpu_keep_on_host(const void* address) {
+  if (address) cuda_on_cpu::on_host.push_back(address);
+  else cuda_on_cpu::on_host.clear();
+}
+
+extern "C" void cuda_on_cpu_capture(int capturing) { cuda_on_cpu::capturing = capturing != 0; }
