@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from fastcore_ops import optim
+from fastcore_ops import _backend, optim
+from fastcore_ops.optim._switches import STOCHASTIC
 
 from .problems import HALVES, KERNEL_AND_REFERENCE, run, same_bits
 
@@ -76,3 +77,27 @@ def test_stochastic_rounding_does_not_depend_on_how_the_work_is_cut(before):
         assert all(same_bits([after(before, n)], [wanted]) for n in (1, 2, 3))
     finally:
         torch.set_num_threads(threads)
+
+
+def moved_up(places, size, backend):
+    """Which elements of shards that begin at ``places`` of a whole go up by half an ulp."""
+    shards = [torch.ones(size, dtype=torch.bfloat16) for _ in places]
+    index = torch.tensor([[0] * len(places), [0] * len(places), [3] * len(places), [1] * len(places), places])
+    step = _backend.pick("optim_sgd_", torch.device("cpu"), backend, main=True)
+    for i, shard in enumerate(shards):
+        step(
+            [shard], [torch.full_like(shard, -(2.0**-8))], [], torch.zeros(1), None, None, index[:, i : i + 1].contiguous(),
+            [1.0, 0.0, 0.0, 0.0, 0.0], None, None, None, None, False, STOCHASTIC, 5,
+        )  # fmt: skip
+    return torch.cat(shards) > 1
+
+
+@pytest.mark.parametrize("first", [0, 7, 2**32 - 300, 5 << 40])
+def test_bits_of_a_shard_go_by_its_place_in_the_whole(first, require):
+    """Shards get the bits of one run of elements, across the place where the key changes too."""
+    require("cpp")
+    whole = moved_up([first], 600, "cpp")
+    assert torch.equal(moved_up([first, first + 200, first + 400], 200, "cpp"), whole)
+    assert torch.equal(moved_up([first], 600, "reference"), whole)
+    assert torch.equal(moved_up([first + 350], 250, "reference"), whole[350:])
+    assert not torch.equal(moved_up([first + 1], 600, "cpp"), whole)

@@ -235,6 +235,7 @@ def refusals():
     assert same_bits([p.detach().full_tensor()], [before])
     give(p, torch.ones(4, 3))
     refused(optim.OPTAMSGrad([p]).step, "OPTAMSGrad")
+    refused(optim.AdamW([p], clip_quantile=0.9).step, "clip_quantile")
 
 
 def refused(function, words):

@@ -60,9 +60,9 @@ class Call:
 
     @cached_property
     def filled(self) -> Tensor | None:
-        """Positions of the parameters that have elements, None where all have."""
+        """Positions of the parameters that have elements (on whatever rank), None where all have."""
         places = [i for i, p in enumerate(self.owners) if p.numel()]
-        return None if len(places) == len(self.owners) else torch.tensor(places, dtype=torch.int64)
+        return None if len(places) == len(self.params) else torch.tensor(places, dtype=torch.int64)
 
     def load(self, all_gradients: list[Any] | None) -> None:
         """Take up targets and gradients; given where the call serves all parameters of the step."""
@@ -135,7 +135,7 @@ class Call:
     def quantile(self, q: float, scaling: Scaling) -> Tensor:
         """Quantile of the magnitudes of each gradient as the prologue has it so far."""
         if self.ranks is not None:
-            raise RuntimeError("`clip_quantile` is not supported for distributed parameters: no rank sees all elements")
+            self.ranks.require_whole("`clip_quantile`")
         operator = _backend.pick("optim_quantile", self.device, self.forced)
         return operator(
             self.targets, self.gradients, self.flat.steps, self.flat.extra, self.index, q, scaling.grad_scale, self.rows,

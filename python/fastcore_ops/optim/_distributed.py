@@ -122,6 +122,17 @@ class Ranks:
         cut = self.cuts[i]
         return cut is not None and any(cut[name] for name in along)
 
+    def require_whole(self, what: str) -> None:
+        """Refuse parameters of which other ranks hold a part."""
+        if any(self.is_cut(i, EVERYWHERE) for i in range(len(self.owners))):
+            reject(
+                self.name,
+                f"whole parameters with {what}",
+                "a DTensor of which other ranks hold a part",
+                "",
+                RuntimeError,
+            )
+
     def whole(self, sums: Tensor, places: list[int], params: list[Tensor], by_row: bool) -> Tensor:
         """Local sums over parameters become those over whole ones; of rows that are here, those over whole rows."""
         if not by_row:

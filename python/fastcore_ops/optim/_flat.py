@@ -77,9 +77,7 @@ class Flat:
     scalars: dict[str, Tensor]  # one number for each parameter, or row, by the name of its entry
     extra: Tensor | None
     extra_name: str
-    index: (
-        Tensor  # (4, n): start, slot, id, code of the memory layout; perhaps place in the whole of what a shard is of
-    )
+    index: Tensor  # (4, n): start, slot, id, code of the memory layout; a fifth row: place of a shard in the whole
     rows: list[int]  # of each parameter
     views: dict[str, list[Tensor]]  # what stands in optimizer.state, or will from the first gradient on
     dtype: torch.dtype  # of the parameters (real, where they are complex)
