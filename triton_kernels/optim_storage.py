@@ -47,7 +47,7 @@ def random_bits(seed, step, parameter, slot, first, places):
     x = _mix64(x ^ (parameter * 16 + slot).to(tl.uint64))
     x = _mix64(x ^ (first >> 32).to(tl.uint64))
     first, second = (x & 0xFFFFFFFF).to(tl.uint32), (x >> 32).to(tl.uint32)
-    return _scramble(_scramble((places & 0xFFFFFFFF).to(tl.uint32) ^ first) + second)
+    return _scramble((places & 0xFFFFFFFF).to(tl.uint32) ^ first) ^ second
 
 
 # 16-bit numbers, in the low half of a uint32 -------------------------------------------------------------------------

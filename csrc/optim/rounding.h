@@ -38,7 +38,7 @@ FC_HD RandomKey random_key(int64_t seed, int64_t step, int64_t parameter, int64_
 
 template <class Bits>
 FC_HD Bits random_bits(const RandomKey& key, Bits place) {
-  return scramble(scramble(place ^ key.first) + key.second);
+  return scramble(place ^ key.first) ^ key.second;
 }
 
 // Split master: a float32 x as bfloat16 p, rounded half away from zero, and 16 bits that give x back: bits(x) -

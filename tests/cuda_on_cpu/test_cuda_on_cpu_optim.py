@@ -79,7 +79,7 @@ def test_optim_random_bits_of_places_beyond_32_bits(plain, monkeypatch):
     key = _mix64((12345 + 0x9E3779B97F4A7C15) & (1 << 64) - 1)
     for part in (7, 7 * 16, 1):  # step, id and slot, upper half of the place
         key = _mix64(key ^ part)
-    random = _scramble((_scramble(places ^ (key & 0xFFFFFFFF)) + (key >> 32)) & 0xFFFFFFFF)
+    random = _scramble(places ^ (key & 0xFFFFFFFF)) ^ (key >> 32)
     wanted = round_stochastic(p[-8:].float() - g[-8:].float() * 0.01, BF16, random)
     plain.configure(sample_blocks=4)
     plain.ops.optim_sgd_(*arguments.values())

@@ -48,7 +48,7 @@ def random_bits(seed: int, step: int, parameter: int, slot: int, like: Tensor, p
     while place < end:  # the upper half of the place makes another key
         key, past = _mix64(x ^ (place >> 32)), min(end, ((place >> 32) + 1) << 32)
         places = torch.arange(place, past, device=like.device) & _MASK
-        made.append(_scramble((_scramble(places ^ (key & _MASK)) + (key >> 32)) & _MASK))
+        made.append(_scramble(places ^ (key & _MASK)) ^ (key >> 32))
         place = past
     bits = torch.cat(made) if made else torch.zeros(0, dtype=torch.int64, device=like.device)
     return bits.as_strided(like.shape, like.stride()) if made else bits.reshape(like.shape)
