@@ -222,6 +222,23 @@ def projections():
 
 
 @check
+def the_worst_row_of_any_rank_decides():
+    """Cosines of 0.15 and 0.15, or 0.15 and 0.3, against 0.25: the largest counts, not one rank's, nor their sum."""
+    rows = torch.tensor([[1.0, 0, 0, 0], [2.0, 0, 0, 0]], dtype=torch.float64)
+    found = {}
+    for second in (0.15, 0.3):
+        whole = rows.clone().requires_grad_()
+        (part,) = distributed([whole], ROWS)
+        for p in (whole, part):
+            cosines = torch.tensor([0.15, second], dtype=torch.float64)
+            give(p, torch.stack([cosines, (1 - cosines**2).sqrt(), 0 * cosines, 0 * cosines], 1))
+            optim.AdamP([p], lr=0.1, delta=0.5).step()
+        together([part], [whole], 1e-12)
+        found[second] = whole.detach()[:, 0] - rows[:, 0]
+    assert found[0.15].abs().max() < 1e-6 and found[0.3].abs().max() > 0.01
+
+
+@check
 def refusals():
     p = distribute_tensor(torch.ones(4, 3), mesh(), [Shard(0)]).requires_grad_()
     p.grad = DTensor.from_local(torch.ones(4, 3), mesh(), [Partial()], run_check=False)
