@@ -185,3 +185,17 @@ def test_gradient_flows_through_steps(variant):
         plain[0].grad = g.detach()
         optimizer.step()
     torch.testing.assert_close(two_steps(*inputs).detach(), plain[0].detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_available_lists_every_class_with_its_paper():
+    found = {info.name: info for info in optim.available()}
+    classes = {
+        name
+        for name in optim.__all__
+        if isinstance(getattr(optim, name), type) and issubclass(getattr(optim, name), torch.optim.Optimizer)
+    }
+    assert set(found) == classes - {"AutoClip"}  # a wrapper
+    assert all(info.paper and info.summary.endswith((".", ":")) for info in found.values())
+    assert (found["AdamW"].state_bytes, found["AdamW"].traffic_bytes) == (8, 28)
+    assert found["AdEMAMix"].traffic_bytes == 36
+    assert found["MADGRAD"].traffic_bytes == 32

@@ -90,7 +90,7 @@ def available() -> list[OptimizerInfo]:
     """
     found = []
     for kind in OPTIMIZERS:
-        optimizer = kind([torch.zeros(1)])  # type: ignore[call-arg]
+        optimizer = kind([torch.zeros(1)], lr=1.0)  # type: ignore[call-arg]
         states = optimizer.states(optimizer.param_groups[0])
         read_only = sum(state.copies_parameter and state.like_parameter for state in states)
         summary = inspect.cleandoc(kind.__doc__ or "").split("\n")[0]
