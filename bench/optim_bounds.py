@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from bench.context import Context
-from bench.optim_race import MORE_RULES, RULES, elements, existing, ours, race, verdict
+from bench.optim_race import MORE_RULES, RULES, existing, ours, race, side, verdict
 from bench.report import Row
 
-_NOTE = "bound: one in-place multiplication for each stream that is updated, one sum for each that is only read"
+_NOTE = (
+    "bound: one in-place multiplication for each stream that is updated, one sum for each that is only read, of as many "
+    "elements, interleaved with the steps; medians of both"
+)
 
 
 def _lists(context: Context) -> tuple[str, ...]:
@@ -30,15 +33,15 @@ def _share(
     bar: str,
 ) -> None:
     name, options, updated, read = rule
-    found = race(context, threads, parameters, {"ours": ours(name, options)})
-    time = found.spread["ours"]
-    bound = elements(parameters) * (updated * found.streams["update"] + read * found.streams["read"])
+    streams = side("streams", "", updated=updated, read=read)
+    found = race(context, threads, parameters, {"ours": ours(name, options), "bound": streams})
+    time, bound = found.spread["ours"], found.spread["bound"].median
     share = bound / time.median
     row.add(
         [name, parameters, context.thread_name(threads), str(time), f"{bound * 1e3:.3g} ms",
          verdict(f"{100 * share:.0f} %", 100 * share, bar, threads == 1, found.noisy), bar if threads == 1 else ""],
         {"case": f"{name} {parameters}", "threads": threads or "all", "share": share, "noisy": found.noisy,
-         "bytes": 4 * (2 * updated + read), "streams": found.streams, "times": list(time.times)},
+         "bytes": 4 * (2 * updated + read), "streams": found.streams, "times": found.lists()},
     )  # fmt: skip
 
 

@@ -103,4 +103,13 @@ def allocations(context: Context) -> Row:
     return row
 
 
-REDUCING = {"AdamP", "SGDP", "DoG", "LDoG"}  # their first pass leaves sums for the second; nothing is promised
+REDUCING = {
+    "AdaGradNorm",
+    "AdamP",
+    "DoG",
+    "FedSpeed",
+    "LDoG",
+    "OPTAMSGrad",
+    "SANIA",
+    "SGDP",
+}  # their first pass leaves sums for the second; nothing is promised

@@ -37,7 +37,7 @@ RULES: tuple[tuple[str, dict[str, Any], int, int], ...] = (
 )
 MORE_RULES: tuple[tuple[str, dict[str, Any], int, int], ...] = (
     ("AdamP", {}, 3, 3),
-    ("SGDP", {"momentum": 0.9}, 2, 3),
+    ("SGDP", {"lr": 1e-1, "momentum": 0.9}, 2, 3),
     ("MADGRAD", {}, 3, 2),
     ("MirrorMADGRAD", {}, 3, 1),
     ("DoG", {}, 1, 4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -53,6 +54,8 @@ class Peer(BasePeer):
 
     def _step(self, side: dict[str, Any], shapes: list[tuple[int, ...]]) -> tuple[list[Any], Callable[[], Any]]:
         """Parameters, and a step of theirs that is past the first ones."""
+        if side["package"] == "streams":
+            return [], self._streams(sum(prod(shape) for shape in shapes), side["updated"], side["read"])
         params = self._parameters(shapes, side.get("dtype", "float32"))
         step = self.sides.make_step(side, params)
         given = [p.grad.clone() for p in params[:COMPARED]]
@@ -61,6 +64,18 @@ class Peer(BasePeer):
                 p.grad.copy_(g)
             step()
         return params, step
+
+    def _streams(self, elements: int, updated: int, read: int) -> Callable[[], Any]:
+        """What memory allows: an in-place multiplication for each stream that is updated, a sum for each that is only read."""
+        streams = [self.torch.ones(elements) for _ in range(updated + read)]
+
+        def step() -> None:
+            for x in streams[:updated]:
+                x.mul_(1.0)
+            for x in streams[updated:]:
+                x.sum()
+
+        return step
 
     def race(
         self, parameters: str, sides: dict[str, dict[str, Any]], seconds: float, again: bool = False
@@ -93,7 +108,7 @@ class Peer(BasePeer):
         ours = self.made["ours"][0]
         before = self._parameters([tuple(p.shape) for p in ours[:COMPARED]], "float32")
         change = difference = 0.0
-        for p, q, start in zip(ours, theirs, before, strict=False):
+        for p, q, start in zip(ours, theirs, before, strict=False):  # streams have no parameters: 0
             change += float((p - start).detach().abs().sum())
             difference += float((p - q).detach().abs().sum())
         return difference / max(change, 1e-30)

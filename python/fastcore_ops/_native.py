@@ -98,6 +98,14 @@ def register_fake(name: str, fake: Callable[..., Any]) -> None:
         ) from error
 
 
+def new_zeros(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros that will be streamed through: on the CPU in large pages, where the system has them."""
+    made = torch.empty(size, dtype=dtype, device=device)
+    if device.type == "cpu" and why_absent("cpp") is None:
+        handle("prefer_huge_pages")(made, made.element_size())
+    return made.zero_()
+
+
 def cpu_isa() -> str:
     """Name of the instruction set that the CPU loops use, or ``"none"`` without the compiled module."""
     return _ISA_NAMES[handle("cpu_isa")()] if why_absent("cpp") is None else "none"

@@ -9,7 +9,7 @@ from fastcore_ops import _backend, _native
 from fastcore_ops.testing.cases import discover
 
 CASES = discover()
-ELSEWHERE = {"cpu_isa", "vector_exp", "vector_log"}  # tests/common
+ELSEWHERE = {"cpu_isa", "prefer_huge_pages", "vector_exp", "vector_log"}  # tests/common
 
 
 def test_every_registered_operator_has_a_case():

@@ -195,7 +195,8 @@ def make_flat(
     state_dtype: torch.dtype,
     rounding: int,
     step_device: torch.device,
-    in_place: Callable[[Tensor], bool] = is_dense,
+    in_place: Callable[[Tensor], bool],
+    new_zeros: Callable[[int, torch.dtype, torch.device], Tensor],
 ) -> Flat:
     """Lay the states out; a parameter not ``in_place`` is stepped in a contiguous copy."""
     like = params[0]
@@ -208,14 +209,14 @@ def make_flat(
         numbers[scalar.name], views[scalar.name] = _scalar_views(scalar, params, step_device)
     for state in states:
         dtype = like.dtype if state.like_parameter else state_dtype
-        flat = torch.zeros(total, dtype=dtype, device=like.device)
+        flat = new_zeros(total, dtype, like.device)
         flats.append(flat)
         views[state.name] = [_view(flat, start, p) for start, p in zip(starts, layouts, strict=True)]
     extra, extra_name = None, ""
     kept = _extra_dtype(rounding, like.dtype)
     if kept is not None:
         extra_name, dtype = kept
-        extra = torch.zeros(total, dtype=dtype, device=like.device)
+        extra = new_zeros(total, dtype, like.device)
         views[extra_name] = [_view(extra, start, p) for start, p in zip(starts, layouts, strict=True)]
     codes = [layout_code(p) for p in layouts]
     index = torch.tensor([starts, list(range(len(params))), list(ids), codes], dtype=torch.int64)

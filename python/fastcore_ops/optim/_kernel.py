@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import _backend
+from .. import _backend, _native
 from .._checks import reject
 from ._call import Call, Scaling
 from ._flat import Flat, is_distributed, make_flat
@@ -255,8 +255,8 @@ class GroupKernel:
             ids = [positions[id(p)] for p in members]
             self.optimizer.check_states(self.group, state_dtype)
             scalars = self.optimizer.scalars(self.group)
-            in_place = self.optimizer.in_place
-            flat = make_flat(real, ids, kinds, scalars, state_dtype, rounding, step_device, in_place)
+            places = self.optimizer.in_place, _native.new_zeros
+            flat = make_flat(real, ids, kinds, scalars, state_dtype, rounding, step_device, *places)
             made.append(self._attached(flat, members))
         return made
 
