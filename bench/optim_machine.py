@@ -103,13 +103,5 @@ def allocations(context: Context) -> Row:
     return row
 
 
-REDUCING = {
-    "AdaGradNorm",
-    "AdamP",
-    "DoG",
-    "FedSpeed",
-    "LDoG",
-    "OPTAMSGrad",
-    "SANIA",
-    "SGDP",
-}  # their first pass leaves sums for the second; nothing is promised
+# Their first pass leaves sums for the second; nothing is promised.
+REDUCING = {"AdaGradNorm", "AdamP", "DoG", "FedSpeed", "LDoG", "OPTAMSGrad", "SANIA", "SGDP"}

@@ -67,7 +67,12 @@ class Peer(BasePeer):
 
     def _streams(self, elements: int, updated: int, read: int) -> Callable[[], Any]:
         """What memory allows: an in-place multiplication for each stream that is updated, a sum for each that is only read."""
-        streams = [self.torch.ones(elements) for _ in range(updated + read)]
+        # what stands for states is memory of the kind that states have
+        states = [
+            self.fo._native.new_zeros(elements, self.torch.float32, self.torch.device("cpu"))
+            for _ in range(updated - 1)
+        ]
+        streams = [self.torch.ones(elements), *states, *(self.torch.ones(elements) for _ in range(read))]
 
         def step() -> None:
             for x in streams[:updated]:
