@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .. import _backend
-from .._checks import reject
 from ._call import Call, Scaling
 from ._flat import Flat, is_distributed, make_flat
+from ._parameter_checks import check_parameter
 from ._prologue import constant_rows
 from ._rule import State
 from ._switches import STOCHASTIC, rounding_code
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ._optimizer import FusedOptimizer
 
 _HALF = (torch.bfloat16, torch.float16)
-_KERNEL_DTYPES = (torch.float32, torch.float64, *_HALF)
-
 
 # Pairs of dtypes, of parameter and moments, that the operators have loops for.
 _PAIRS = {
@@ -165,7 +163,7 @@ class GroupKernel:
 
     def _plan(self, params: list[Tensor]) -> list[Call]:
         for p in params:
-            self._check(p)
+            check_parameter(self.optimizer, self.group, p)
         if any(id(p) not in self._place for p in params):
             self._lay_out(params)
         grouped: dict[tuple[int, int], list[tuple[Tensor, int]]] = defaultdict(list)
@@ -208,32 +206,6 @@ class GroupKernel:
         ]  # fmt: skip
         forced, is_complex = self._forced(flat), params[0].is_complex()
         return Call(self.group, flat, owners, params, slots, whole, index, copied, gaps, is_complex, forced, ranks)
-
-    def _check(self, p: Tensor) -> None:
-        name, g = type(self.optimizer).__name__, p.grad
-        assert g is not None
-        if g.layout != torch.strided:
-            raise RuntimeError(
-                f"{name}: expected a dense gradient, got layout {g.layout}; sparse gradients are not supported"
-            )
-        if is_distributed(p):
-            from ._distributed import check
-
-            check(name, p)
-            if not self.optimizer.takes_distributed:
-                reject(name, "plain parameters", "a DTensor", "The rule is not made for several ranks.", RuntimeError)
-        dtype = p.dtype.to_real() if p.is_complex() else p.dtype
-        if p.is_complex() and not self.optimizer.takes_complex:
-            reject(name, "real parameters", p.dtype, "The rule takes signs or sizes of single numbers.", RuntimeError)
-        if dtype not in _KERNEL_DTYPES:
-            reject(name, "parameters of a floating dtype", p.dtype, kind=TypeError)
-        if self.group["rounding"] == "split_master" and p.dtype == torch.float16:
-            reject(
-                name,
-                '`rounding="split_master"` with bfloat16 parameters',
-                p.dtype,
-                'Take "kahan", or master_weights=True.',
-            )
 
     # States --------------------------------------------------------------------------------------------------------
 
