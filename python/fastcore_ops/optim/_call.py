@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend
-from ._flat import Flat
+from ._flat import Flat, layout_code
 from ._switches import STOCHASTIC, rounding_code
 
 if TYPE_CHECKING:
@@ -108,11 +108,20 @@ class Call:
         if self.ranks is not None:
             params, grads = self.ranks.params(), self.ranks.gradients(grads)
         return all(
-            g.dtype == p.dtype and g.device == p.device and g.shape == p.shape
+            g.layout == p.layout and g.dtype == p.dtype and g.device == p.device and g.shape == p.shape
             and (i in copied or g.stride() == p.stride())
             for i, (p, g) in enumerate(zip(params, grads, strict=True))
             if g is not None
         )  # fmt: skip
+
+    def lies_as_planned(self) -> bool:
+        """Whether parameters still are where, and as, their states were made for."""
+        params = self.params if self.ranks is None else self.ranks.params()
+        real = [torch.view_as_real(p.detach()) if p.is_complex() else p for p in params]
+        return all(
+            p.dtype == self.flat.dtype and p.device == self.flat.device and (i in self.gaps or layout_code(p) == code)
+            for i, (p, code) in enumerate(zip(real, self.index[3].tolist(), strict=True))
+        )
 
     def rounding(self) -> int:
         """The mode's number, 0 where it does not concern these dtypes."""

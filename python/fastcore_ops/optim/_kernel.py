@@ -58,12 +58,12 @@ class GroupKernel:
 
     def step(self, params: list[Tensor], grads: list[Any], scaling: Scaling) -> None:
         """One step of these parameters with these gradients."""
-        fresh, calls = self._prepare(params)
+        calls = self._prepare(params)[1]
         done: list[Tensor] = []
         try:
             self._run(calls, grads if len(calls) == 1 else None, scaling, done)
         except RuntimeError:
-            if fresh:
+            if all(call.fits() and call.lies_as_planned() for call in calls):  # it is not about the plan
                 raise
             self._look_again(params, done, scaling)
 
@@ -238,7 +238,7 @@ class GroupKernel:
             for name, views in flat.views.items():
                 if name in {state.name for state in flat.kinds} | {flat.extra_name}:
                     flat.views[name] = [torch.view_as_complex(view) for view in views]
-        flat.params = params
+        flat.params, flat.operation = params, type(self.optimizer).__name__
         if any(map(is_distributed, params)):
             from ._distributed import distribute
 

@@ -188,7 +188,9 @@ class FusedOptimizer(Optimizer):
             self._seen = list(self.state.values())
 
     def _kernel(self, position: int) -> GroupKernel:
-        if position not in self._kernels:
+        known = self._kernels.get(position)
+        if known is None or known.group is not self.param_groups[position]:  # one may have been replaced or removed
+            self._kernels = {at: kernel for at, kernel in self._kernels.items() if at < position}
             first = sum(len(earlier["params"]) for earlier in self.param_groups[:position])
             self._kernels[position] = GroupKernel(self, self.param_groups[position], first)
         return self._kernels[position]

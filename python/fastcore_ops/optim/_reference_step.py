@@ -197,7 +197,8 @@ def differentiable_step(
         given = list(map(torch.view_as_real, given))
     new, new_states = rule.formula(given[0], given[1], tuple(given[2:]), named, t)
     if p.is_complex():
-        new, *new_states = (torch.view_as_complex(x.contiguous()) for x in (new, *new_states))
+        new = torch.view_as_complex(new.contiguous())
+        new_states = tuple(torch.view_as_complex(state.contiguous()) for state in new_states)
     if rule.has_product:
         state["mu_product"] = torch.tensor(rule.advance_product(named, t), dtype=torch.float64)
     state.update(zip(names, new_states, strict=True))
