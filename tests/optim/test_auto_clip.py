@@ -249,3 +249,41 @@ def test_bad_input():
         optim.AutoClip(optim.SGD(small()), capacity=0)
     with pytest.raises(TypeError, match="`capacity`"):
         optim.AutoClip(optim.SGD(small()), capacity=1.5)
+
+
+def test_the_lower_of_two_norms():
+    for most, percentile_counts in ((0.5, False), (10.0, True)):
+        p = small()
+        before = [x.detach().clone() for x in p]
+        clipped = optim.AutoClip(optim.SGD(p, lr=1.0, max_norm=most), 0.0)
+        for norm in (2.0, 4.0):
+            with_norm(p, 0, norm)
+            before = [x.detach().clone() for x in p]
+            clipped.step()
+        moved = sum(float((x.detach() - y).square().sum()) for x, y in zip(p, before, strict=True)) ** 0.5
+        assert moved == pytest.approx(2.0 if percentile_counts else 0.5, rel=1e-5)
+
+
+def test_a_captured_step_looks_at_all_norms():
+    p, q = small(), small()
+    clipped, plain = optim.AutoClip(optim.SGD(p, capturable=True), 50.0, 5), optim.AutoClip(optim.SGD(q), 50.0, 5)
+    for step, norm in enumerate((1.0, 5.0, 3.0, 0.5, 2.0, 7.0)):
+        with_norm(p, step, norm)
+        with_norm(q, step, norm)
+        clipped._tried = 0  # a graph that is replayed runs no Python
+        clipped.step()
+        plain.step()
+    assert all(torch.equal(x, y) for x, y in zip(p, q, strict=True))
+
+
+def test_groups_and_state_after_the_wrapped_optimizer_has_loaded():
+    p = small()
+    clipped = optim.AutoClip(optim.AdamW(p, lr=0.1))
+    with_norm(p, 0, 1.0)
+    clipped.step()
+    inner = clipped.optimizer
+    inner.load_state_dict(inner.state_dict())
+    assert clipped.param_groups is inner.param_groups and clipped.state is inner.state
+    assert clipped.defaults is inner.defaults
+    with pytest.raises(RuntimeError, match=r"^AutoClip\.step_param: "):
+        clipped.step_param(p[0])

@@ -20,7 +20,7 @@ from .problems import (
     worst,
 )
 
-BEGIN_EARLY = ("SANIA", "SANIA_adam", "FedSpeed", "FedSpeed_momentum")  # have states from construction on
+BEGIN_EARLY = ("Adagrad", "SANIA", "SANIA_adam", "FedSpeed", "FedSpeed_momentum")  # have states from construction on
 
 
 @every_variant

@@ -72,6 +72,11 @@ class Adagrad(FusedOptimizer):
             dict(switches),
         )
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; its states begin here, as torch's do."""
+        super().add_param_group(param_group)
+        self.begin_states(self.param_groups[-1])
+
     def states(self, group: dict[str, Any]) -> tuple[State, ...]:
         """States in the kernel's order."""
         return (State("sum", initial=group["initial_accumulator_value"]),)

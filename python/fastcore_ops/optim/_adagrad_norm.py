@@ -11,7 +11,7 @@ from .. import _backend
 from .._checks import reject
 from . import _reference_two_phase
 from ._call import Call, Scaling, total
-from ._dog import SCALED
+from ._dog import SCALED, move_number
 from ._flat import has_rows_in_order, is_dense
 from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
@@ -106,6 +106,12 @@ class AdaGradNorm(FusedOptimizer):
             start = torch.tensor(float(group["b0"]) ** 2, dtype=torch.float64)
             group["b_squared"] = start if earlier is None else earlier
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self.param_groups and self._mode() == "global":
+            for group in self.param_groups:  # saved apart, or by an optimizer of other groups
+                group["b_squared"] = self.param_groups[0]["b_squared"]
+
     def sum_up(self, calls: list[Call], scaling: Scaling) -> None:
         """b^2 takes the squares in; a step's size is the learning rate over b."""
         mode = self._mode()
@@ -123,10 +129,8 @@ class AdaGradNorm(FusedOptimizer):
 
     def _sum_up_all(self, calls: list[Call], scaling: Scaling) -> None:
         device = calls[0].device
-        kept = self.param_groups[0]["b_squared"].to(device)
-        b_squared = scaling.taken(kept + total(calls, device)[0], kept)
-        for group in self.param_groups:
-            group["b_squared"] = b_squared
+        b_squared = move_number(self.param_groups, "b_squared", device)
+        b_squared.copy_(scaling.taken(b_squared + total(calls, device)[0], b_squared))
         for call in calls:
             size = (factor(call.group["lr"]) / b_squared.sqrt()).to(call.device, torch.float64)
             call.numbers = size.expand(1, len(call.params))

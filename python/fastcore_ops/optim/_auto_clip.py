@@ -55,24 +55,48 @@ class AutoClip(Optimizer):
         name = type(self).__name__
         if not isinstance(optimizer, FusedOptimizer):
             reject(name, "`optimizer` to be one of fastcore_ops.optim", type(optimizer).__name__, kind=TypeError)
+        if any(group["differentiable"] for group in optimizer.param_groups):
+            raise RuntimeError(f"{name}: `differentiable` is not supported with a clipping wrapper")
         if not 0 <= percentile <= 100:
             reject(name, "`percentile` in [0, 100]", percentile)
         self.optimizer = optimizer
         self.percentile, self.capacity = float(percentile), count(name, "capacity", capacity, 1)
         super().__init__(optimizer.param_groups, {})
-        self._share()
+        optimizer._norm_limit = self._limit
         device = optimizer.param_groups[0]["params"][0].device
         self._norms = torch.zeros(self.capacity, dtype=torch.float64, device=device)
         self._seen = torch.zeros((), dtype=torch.int64, device=device)
         self._tried = 0  # at least as many as were seen, known without waiting for a device
 
-    def _share(self) -> None:
-        self.param_groups, self.state, self.defaults = (
-            self.optimizer.param_groups,
-            self.optimizer.state,
-            self.optimizer.defaults,
-        )
-        self.optimizer._norm_limit = self._limit
+    # The wrapped optimizer's own, also after it has loaded a state dict or been given others; what torch's constructor
+    # would put there is dropped.
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The wrapped optimizer's groups."""
+        return self.optimizer.param_groups
+
+    @param_groups.setter
+    def param_groups(self, _: list[dict[str, Any]]) -> None:
+        pass
+
+    @property
+    def state(self) -> Any:
+        """The wrapped optimizer's state."""
+        return self.optimizer.state
+
+    @state.setter
+    def state(self, _: Any) -> None:
+        pass
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The wrapped optimizer's defaults."""
+        return self.optimizer.defaults
+
+    @defaults.setter
+    def defaults(self, _: dict[str, Any]) -> None:
+        pass
 
     @property
     def history(self) -> Tensor:
@@ -90,7 +114,8 @@ class AutoClip(Optimizer):
         self._norms.index_put_((place,), torch.where(counts, norm, self._norms[place]))
         self._seen += counts
         self._tried += 1
-        known = self._norms[: min(self._tried, self.capacity)]
+        # A captured graph goes on counting, but Python does not: there all of them are looked at.
+        known = self._norms if self._may_be_captured() else self._norms[: min(self._tried, self.capacity)]
         filled = self._seen.clamp(max=self.capacity)
         unused = torch.arange(known.numel(), device=known.device) >= filled
         ordered = torch.where(unused, torch.inf, known).sort().values
@@ -98,6 +123,10 @@ class AutoClip(Optimizer):
         low = at.floor().long()
         high = torch.minimum(low + 1, (filled - 1).clamp_min(0))
         return torch.lerp(ordered[low], ordered[high], at - low)
+
+    def _may_be_captured(self) -> bool:
+        captured = self._norms.is_cuda and torch.cuda.is_current_stream_capturing()
+        return captured or any(group["capturable"] for group in self.param_groups)
 
     def step(self, closure: Callable[[], Any] | None = None, **more: Any) -> Any:
         """Make one step of the wrapped optimizer, with its gradients clipped.
@@ -119,13 +148,14 @@ class AutoClip(Optimizer):
                 delattr(self.optimizer, name)
 
     def step_param(self, p: Tensor) -> None:
-        """Refused by the wrapped optimizer, as the norm is that of all gradients."""
-        self.optimizer.step_param(p)
+        """Refused, as the norm is that of all gradients."""
+        raise RuntimeError(
+            f"{type(self).__name__}.step_param: a clipping wrapper looks at all gradients together. Use `step`."
+        )
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the wrapped optimizer."""
         if any(param_group is group for group in self.optimizer.param_groups):  # of our own construction
-            self.param_groups.append(param_group)
             return
         self.optimizer.add_param_group(param_group)
 
@@ -145,7 +175,6 @@ class AutoClip(Optimizer):
             state_dict = pre_hook(self, state_dict) or state_dict
         kept = state_dict.get(_KEY)
         self.optimizer.load_state_dict({name: value for name, value in state_dict.items() if name != _KEY})
-        self._share()
         if kept is not None:
             self.percentile, self.capacity = float(kept["percentile"]), int(kept["capacity"])
             self._remember(kept["history"])

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import _backend
-from ._flat import Flat
+from ._flat import Flat, layout_code
 from ._switches import STOCHASTIC, rounding_code
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Call:
     rows: Tensor | None = None  # of the prologue, (4, n)
     numbers: Tensor | None = None  # of the rule, (numbers, n)
     sums: Tensor | None = None
+    constants: dict[Any, Tensor] = field(default_factory=dict)  # tensors of Python numbers
 
     @property
     def device(self) -> torch.device:
@@ -59,10 +61,25 @@ class Call:
         return self.params[0].device
 
     @cached_property
-    def filled(self) -> Tensor | None:
+    def filled(self) -> list[int] | None:
         """Positions of the parameters that have elements (on whatever rank), None where all have."""
         places = [i for i, p in enumerate(self.owners) if p.numel()]
-        return None if len(places) == len(self.params) else torch.tensor(places, dtype=torch.int64)
+        return None if len(places) == len(self.params) else places
+
+    @cached_property
+    def ids(self) -> list[int]:
+        """Of the parameters that have elements."""
+        ids: list[int] = self.index[2].tolist()
+        return ids if self.filled is None else [ids[i] for i in self.filled]
+
+    def constant(self, values: list[Any], device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor of these numbers, kept: to make one anew at each step would be to wait for a GPU each time."""
+        if torch.compiler.is_compiling():
+            return torch.tensor(values, dtype=dtype, device=device)
+        key = (tuple(values), device, dtype)
+        if key not in self.constants:
+            self.constants[key] = torch.tensor(values, dtype=dtype, device=device)
+        return self.constants[key]
 
     def load(self, all_gradients: list[Any] | None) -> None:
         """Take up targets and gradients; given where the call serves all parameters of the step."""
@@ -91,11 +108,20 @@ class Call:
         if self.ranks is not None:
             params, grads = self.ranks.params(), self.ranks.gradients(grads)
         return all(
-            g.dtype == p.dtype and g.device == p.device and g.shape == p.shape
+            g.layout == p.layout and g.dtype == p.dtype and g.device == p.device and g.shape == p.shape
             and (i in copied or g.stride() == p.stride())
             for i, (p, g) in enumerate(zip(params, grads, strict=True))
             if g is not None
         )  # fmt: skip
+
+    def lies_as_planned(self) -> bool:
+        """Whether parameters still are where, and as, their states were made for."""
+        params = self.params if self.ranks is None else self.ranks.params()
+        real = [torch.view_as_real(p.detach()) if p.is_complex() else p for p in params]
+        return all(
+            p.dtype == self.flat.dtype and p.device == self.flat.device and (i in self.gaps or layout_code(p) == code)
+            for i, (p, code) in enumerate(zip(real, self.index[3].tolist(), strict=True))
+        )
 
     def rounding(self) -> int:
         """The mode's number, 0 where it does not concern these dtypes."""
@@ -121,7 +147,7 @@ class Call:
         index, rows = self.index, self.rows
         if among is not None:
             index = index[:, torch.tensor(among, dtype=torch.int64)].contiguous()
-            rows = rows if rows is None else rows[:, torch.tensor(among, device=rows.device)].contiguous()
+            rows = rows if rows is None else rows[:, self.constant(among, rows.device)].contiguous()
         bare = scaling is None
         scale, found_inf = scaling or (None, None)
         found = operator(
@@ -219,16 +245,23 @@ def total(calls: list[Call], device: torch.device, which: slice = slice(None)) -
 
     Those that have elements, in the order of their ids: how calls share them out, and empty ones among them, change no bit.
     """
-    parts, ids = [], []
+    parts = []
     for call in calls:
         assert call.sums is not None
         part, filled = call.sums[which], call.filled
-        parts.append((part if filled is None else part[:, filled.to(part.device)]).to(device))
-        ids.append(call.index[2] if filled is None else call.index[2, filled])
+        parts.append((part if filled is None else part[:, call.constant(filled, part.device, torch.int64)]).to(device))
     if len(calls) == 1:
         return parts[0].sum(1)
-    order = torch.cat(ids).argsort(stable=True)
-    return torch.cat(parts, 1)[:, order.to(device)].sum(1)
+    return torch.cat(parts, 1)[:, _order(calls, device)].sum(1)
+
+
+def _order(calls: list[Call], device: torch.device) -> Tensor:
+    """Positions of the calls' parameters in the order of their ids."""
+    if torch.compiler.is_compiling():  # a trace holds no values
+        ids = [call.index[2] if call.filled is None else call.index[2, call.filled] for call in calls]
+        return torch.cat(ids).argsort(stable=True).to(device)
+    values = list(chain.from_iterable(call.ids for call in calls))
+    return calls[0].constant(sorted(range(len(values)), key=values.__getitem__), device, torch.int64)
 
 
 def plain_rows(count: int, device: torch.device) -> Tensor:

@@ -119,10 +119,10 @@ class DoG(FusedOptimizer):
         moved, squares, size = total(calls, device)
         absent = [p for p in group["params"] if p.grad is None]
         moved, size = moved + self._moved(absent, device), size + _square_norm(absent, device)
-        kept = {name: group[name].to(device) for name in ("rbar", "G", "eta")}
+        kept = {name: move_number([group], name, device) for name in ("rbar", "G", "eta")}
         made = step_sizes(group, moved, squares, size, kept["rbar"], kept["G"])
         for name, value in made.items():
-            group[name] = scaling.taken(value, kept[name])
+            kept[name].copy_(scaling.taken(value, kept[name]))
         for call in calls:
             call.numbers = group["eta"].to(call.device).expand(1, len(call.params))
 
@@ -130,6 +130,16 @@ class DoG(FusedOptimizer):
         """``|x - x0|^2`` of parameters that have no gradient now."""
         starts = [(p.detach(), self.state[p]["x0"]) for p in params if self.state.get(p)]
         return _square_norm([p.double() - start.double() for p, start in starts], device)
+
+
+def move_number(groups: list[dict[str, Any]], name: str, device: torch.device) -> Tensor:
+    """A number that groups share, put where the parameters are; there it is written to, and a CUDA graph goes on counting."""
+    kept: Tensor = groups[0][name]
+    if kept.device != device:
+        kept = kept.to(device)
+    for group in groups:
+        group[name] = kept
+    return kept
 
 
 def _square_norm(tensors: Iterable[Tensor], device: torch.device) -> Tensor:

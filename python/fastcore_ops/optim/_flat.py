@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._checks import reject
 from ._rule import Scalar, State
 from ._switches import KAHAN, MASTER, SPLIT_MASTER
 
@@ -82,6 +83,8 @@ class Flat:
     views: dict[str, list[Tensor]]  # what stands in optimizer.state, or will from the first gradient on
     dtype: torch.dtype  # of the parameters (real, where they are complex)
     state_dtype: torch.dtype
+    device: torch.device  # of the parameters
+    operation: str = ""  # the optimizer's class
     # Of the parameters that have had a gradient, in the order in which they had it:
     position: dict[int, int] = field(default_factory=dict)  # by slot
     entries: list[dict[str, Tensor]] = field(default_factory=list)  # their dicts in optimizer.state
@@ -103,16 +106,33 @@ class Flat:
 
     def adopt(self, slot: int, entry: dict[str, Any]) -> None:
         """Take over what stands in an entry, and put views of the flat memory in its place."""
+        self._check_shapes(slot, entry)
         if slot not in self.position or not entry:
             self.start_anew(slot)
-        if entry and "step" not in entry:  # of an optimizer that keeps none: not the first step
+        # Of an optimizer that keeps no step: not the first one, unless all it has is torch's `momentum_buffer` of None.
+        if "step" not in entry and any(isinstance(given, Tensor) for given in entry.values()):
             self.views["step"][slot].fill_(1)
         for name, views in self.views.items():
             given = entry.get(name)
             if given is not None and given is not views[slot]:
-                write_state(views[slot], given if isinstance(given, Tensor) else torch.as_tensor(given))
+                given = given if isinstance(given, Tensor) else torch.as_tensor(given)
+                write_state(views[slot], given.reshape(views[slot].shape) if given.numel() == 1 else given)
             entry[name] = views[slot]
         self._remember(slot, entry)
+
+    def _check_shapes(self, slot: int, entry: dict[str, Any]) -> None:
+        """Refuse states of another shape than their parameter's, which would be broadcast; a single number may be of any."""
+        for name, views in self.views.items():
+            given, view = entry.get(name), views[slot]
+            if not isinstance(given, Tensor) or given.shape == view.shape or given.numel() == view.numel() == 1:
+                continue
+            if not is_distributed(view):
+                reject(
+                    self.operation,
+                    f"the state `{name}` of a parameter of shape {tuple(self.params[slot].shape)} to be of shape "
+                    f"{tuple(view.shape)}",
+                    tuple(given.shape),
+                )
 
     def _remember(self, slot: int, entry: dict[str, Tensor]) -> None:
         if slot in self.position:
@@ -221,4 +241,18 @@ def make_flat(
     codes = [layout_code(p) for p in layouts]
     index = torch.tensor([starts, list(range(len(params))), list(ids), codes], dtype=torch.int64)
     kinds, rows = (tuple(states), tuple(scalars)), [row_count(p) for p in params]
-    return Flat(params, *kinds, flats, steps, numbers, extra, extra_name, index, rows, views, like.dtype, state_dtype)
+    return Flat(
+        params,
+        *kinds,
+        flats,
+        steps,
+        numbers,
+        extra,
+        extra_name,
+        index,
+        rows,
+        views,
+        like.dtype,
+        state_dtype,
+        like.device,
+    )

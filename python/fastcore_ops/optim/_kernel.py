@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from .. import _backend, _native
-from .._checks import reject
 from ._call import Call, Scaling
 from ._flat import Flat, is_distributed, make_flat
+from ._parameter_checks import check_parameter
 from ._prologue import constant_rows
 from ._rule import State
 from ._switches import STOCHASTIC, rounding_code
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from ._optimizer import FusedOptimizer
 
 _HALF = (torch.bfloat16, torch.float16)
-_KERNEL_DTYPES = (torch.float32, torch.float64, *_HALF)
-
 
 # Pairs of dtypes, of parameter and moments, that the operators have loops for.
 _PAIRS = {
@@ -60,12 +58,12 @@ class GroupKernel:
 
     def step(self, params: list[Tensor], grads: list[Any], scaling: Scaling) -> None:
         """One step of these parameters with these gradients."""
-        fresh, calls = self._prepare(params)
+        calls = self._prepare(params)[1]
         done: list[Tensor] = []
         try:
             self._run(calls, grads if len(calls) == 1 else None, scaling, done)
         except RuntimeError:
-            if fresh:
+            if all(call.fits() and call.lies_as_planned() for call in calls):  # it is not about the plan
                 raise
             self._look_again(params, done, scaling)
 
@@ -165,7 +163,7 @@ class GroupKernel:
 
     def _plan(self, params: list[Tensor]) -> list[Call]:
         for p in params:
-            self._check(p)
+            check_parameter(self.optimizer, self.group, p)
         if any(id(p) not in self._place for p in params):
             self._lay_out(params)
         grouped: dict[tuple[int, int], list[tuple[Tensor, int]]] = defaultdict(list)
@@ -209,32 +207,6 @@ class GroupKernel:
         forced, is_complex = self._forced(flat), params[0].is_complex()
         return Call(self.group, flat, owners, params, slots, whole, index, copied, gaps, is_complex, forced, ranks)
 
-    def _check(self, p: Tensor) -> None:
-        name, g = type(self.optimizer).__name__, p.grad
-        assert g is not None
-        if g.layout != torch.strided:
-            raise RuntimeError(
-                f"{name}: expected a dense gradient, got layout {g.layout}; sparse gradients are not supported"
-            )
-        if is_distributed(p):
-            from ._distributed import check
-
-            check(name, p)
-            if not self.optimizer.takes_distributed:
-                reject(name, "plain parameters", "a DTensor", "The rule is not made for several ranks.", RuntimeError)
-        dtype = p.dtype.to_real() if p.is_complex() else p.dtype
-        if p.is_complex() and not self.optimizer.takes_complex:
-            reject(name, "real parameters", p.dtype, "The rule takes signs or sizes of single numbers.", RuntimeError)
-        if dtype not in _KERNEL_DTYPES:
-            reject(name, "parameters of a floating dtype", p.dtype, kind=TypeError)
-        if self.group["rounding"] == "split_master" and p.dtype == torch.float16:
-            reject(
-                name,
-                '`rounding="split_master"` with bfloat16 parameters',
-                p.dtype,
-                'Take "kahan", or master_weights=True.',
-            )
-
     # States --------------------------------------------------------------------------------------------------------
 
     def _make_flats(self, params: Sequence[Tensor]) -> list[Flat]:
@@ -266,7 +238,7 @@ class GroupKernel:
             for name, views in flat.views.items():
                 if name in {state.name for state in flat.kinds} | {flat.extra_name}:
                     flat.views[name] = [torch.view_as_complex(view) for view in views]
-        flat.params = params
+        flat.params, flat.operation = params, type(self.optimizer).__name__
         if any(map(is_distributed, params)):
             from ._distributed import distribute
 

@@ -13,11 +13,11 @@ from torch.optim import Optimizer
 
 from .._checks import reject
 from ._call import Call, Scaling
+from ._differentiable import check_differentiable, check_step, step_group
 from ._flat import is_dense, scalar_dtype
 from ._kernel import GroupKernel
 from ._load import load_state
 from ._prologue import needs_sums, prepare_rows
-from ._reference_step import differentiable_step
 from ._rule import Rule, Scalar, State, number
 from ._switches import DEFAULTS, check_group, check_switches
 
@@ -90,8 +90,8 @@ class FusedOptimizer(Optimizer):
         group = self.param_groups[-1]
         try:
             check_group(type(self).__name__, group)
-            if self.has_sums and group["differentiable"]:
-                raise RuntimeError(f"{type(self).__name__}: `differentiable` is not supported where a step needs sums")
+            if group["differentiable"]:
+                check_differentiable(self, group)
             for p in group["params"]:
                 if torch._debug_has_internal_overlap(p) == 1:
                     raise RuntimeError(
@@ -157,7 +157,8 @@ class FusedOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        work = []
+        work: list[Any] = []
+        watched: list[Any] = []  # by autograd
         for position, group in enumerate(self.param_groups):
             params = group["params"]
             grads = [p.grad for p in params]
@@ -166,10 +167,13 @@ class FusedOptimizer(Optimizer):
             if not params:
                 continue
             if group["differentiable"]:
-                with torch.enable_grad():
-                    self._step_differentiable(group, params)
+                check_step(self, group, params)
+                watched.append((group, params))
             else:
                 work.append((self._kernel(position), params, grads))
+        with torch.enable_grad():
+            for group, params in watched:
+                step_group(self, group, params)
         self._look_at_entries()
         self._run(work)
         if len(self._seen) != len(self.state):  # some parameters' first step
@@ -184,7 +188,9 @@ class FusedOptimizer(Optimizer):
             self._seen = list(self.state.values())
 
     def _kernel(self, position: int) -> GroupKernel:
-        if position not in self._kernels:
+        known = self._kernels.get(position)
+        if known is None or known.group is not self.param_groups[position]:  # one may have been replaced or removed
+            self._kernels = {at: kernel for at, kernel in self._kernels.items() if at < position}
             first = sum(len(earlier["params"]) for earlier in self.param_groups[:position])
             self._kernels[position] = GroupKernel(self, self.param_groups[position], first)
         return self._kernels[position]
@@ -239,16 +245,3 @@ class FusedOptimizer(Optimizer):
                 f"a tensor of shape {tuple(p.shape)}",
             )
         return self._places[id(p)][0]
-
-    def _step_differentiable(self, group: dict[str, Any], params: list[Tensor]) -> None:
-        states, hyper = self.states(group), self.hyper(group)
-        hyper[0] = number(group["lr"])
-        for p in params:
-            assert p.grad is not None
-            state = self.state[p]
-            if "step" not in state:
-                state["step"] = torch.zeros((), dtype=scalar_dtype())
-                for kind in states:
-                    state[kind.name] = p.clone() if kind.copies_parameter else torch.full_like(p.detach(), kind.initial)
-            g = -p.grad if group["maximize"] else p.grad
-            differentiable_step(self.rule, p, g, state, [kind.name for kind in states], hyper)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
@@ -21,7 +22,13 @@ NONE, ROWS, WHOLE = range(3)  # as the kernels number them
 
 
 def projections(
-    sums: Tensor, rows: list[int], lengths: list[int], delta: float, eps: float, ranks: RowsOnRanks | None = None
+    sums: Tensor,
+    rows: list[int],
+    lengths: list[int],
+    delta: float,
+    eps: float,
+    ranks: RowsOnRanks | None,
+    constant: Callable[[list[int], torch.device, torch.dtype], Tensor],
 ) -> Tensor:
     """Whether each parameter is projected, and how; Heo et al. 2021, section 2.3.
 
@@ -33,15 +40,17 @@ def projections(
         Rows of each parameter, and elements of each of its rows.
     delta, eps : float
         A view passes if its largest cosine is below ``delta`` over the root of its length.
-    ranks : RowsOnRanks, optional
+    ranks : RowsOnRanks or None
         Where other rows of the parameters are elsewhere.
+    constant : callable
+        Makes tensors of numbers: :meth:`Call.constant`.
 
     Returns
     -------
     Tensor of float64, one for each parameter
         0: not, 1: row by row, 2: as a whole. Rows are tried first.
     """
-    counts = torch.tensor(rows, device=sums.device)
+    counts = constant(rows, sums.device, torch.int64)
     owner = torch.repeat_interleave(torch.arange(len(rows), device=sums.device), counts, output_size=sums.shape[1])
     cosine = _cosine(sums, eps)
     # amax would let a NaN pass or not, depending on the place; infinity never passes
@@ -51,8 +60,8 @@ def projections(
     if ranks is not None:
         largest = ranks.ranks.join(largest[None], ranks.places, ROWS_CUT, largest=True)[0]
         total = ranks.ranks.join(total, ranks.places, ROWS_CUT)
-        counts = torch.tensor([row_count(ranks.ranks.owners[i]) for i in ranks.places], device=sums.device)
-    length = torch.tensor(lengths, dtype=torch.float64, device=sums.device)
+        counts = constant([row_count(ranks.ranks.owners[i]) for i in ranks.places], sums.device, torch.int64)
+    length = constant(lengths, sums.device, torch.float64)
     by_row = largest < delta / length.sqrt()
     as_whole = _cosine(total, eps) < delta / (length * counts).sqrt()
     return torch.where(by_row, ROWS, torch.where(as_whole, WHOLE, NONE)).double()
@@ -85,7 +94,7 @@ class ProjectedOptimizer(FusedOptimizer):
             among = [i for i, p in enumerate(call.owners) if p.dim() > 1 and p.numel()]
             call.numbers = torch.zeros(1, len(call.params), dtype=torch.float64, device=call.device)
             if among:
-                call.numbers[0, torch.tensor(among, device=call.device)] = self._decide(call, among, scaling)
+                call.numbers[0, call.constant(among, call.device)] = self._decide(call, among, scaling)
 
     def _decide(self, call: Call, among: list[int], scaling: Scaling) -> Tensor:
         group: dict[str, Any] = call.group
@@ -93,7 +102,7 @@ class ProjectedOptimizer(FusedOptimizer):
         lengths = [math.prod(call.owners[i].shape[1:]) for i in among]
         sums = call.measure("dots", scaling, by_row=True, among=among)
         ranks = None if call.ranks is None else RowsOnRanks(call.ranks, among)
-        return projections(sums, rows, lengths, float(group["delta"]), float(group["eps"]), ranks)
+        return projections(sums, rows, lengths, float(group["delta"]), float(group["eps"]), ranks, call.constant)
 
     def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:
         """The step; parameters whose projection needs what other ranks hold are stepped in torch."""

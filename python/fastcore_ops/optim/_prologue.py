@@ -50,12 +50,12 @@ def prepare_rows(
             call.sums = call.measure("dots", None)
         elif clips or call.group["skip_nonfinite"]:
             call.sums = call.measure("squares", None)
-    if clips or any(call.group["skip_nonfinite"] for call in calls):
+    scaling = _skipping(calls, scaling)
+    if clips:
         norm = _total_norm(calls, scaling)
-        scaling = _skipping(calls, norm, scaling)
         ceiling = None if limit is None else limit(norm, scaling)
         for call in calls:
-            _clip(call, norm, call.group["max_norm"] if ceiling is None and clips_gradient else ceiling)
+            _clip(call, norm, _least(ceiling, call.group["max_norm"] if clips_gradient else None))
     for call in calls:
         if call.group["perp_grad"]:
             _project(call, scaling)
@@ -75,13 +75,22 @@ def _total_norm(calls: list[Call], scaling: Scaling) -> Tensor:
     return norm if scaling.grad_scale is None else norm / scaling.grad_scale.to(device)
 
 
-def _skipping(calls: list[Call], norm: Tensor, scaling: Scaling) -> Scaling:
-    if not any(call.group["skip_nonfinite"] for call in calls):
+def _skipping(calls: list[Call], scaling: Scaling) -> Scaling:
+    """Skip the step of all groups if a gradient is not finite in one that asks for it."""
+    asking = [call for call in calls if call.group["skip_nonfinite"]]
+    if not asking:
         return scaling
-    found = (~norm.isfinite()).float()
+    found = (~_total_norm(asking, scaling).isfinite()).float()
     if scaling.found_inf is not None:
         found = torch.maximum(found, scaling.found_inf.to(found))
     return Scaling(scaling.grad_scale, found)
+
+
+def _least(ceiling: Tensor | None, most: float | None) -> float | Tensor | None:
+    """The lower of a wrapper's norm and the group's own."""
+    if ceiling is None or most is None:
+        return most if ceiling is None else ceiling
+    return ceiling.clamp(max=float(most))
 
 
 def _clip(call: Call, norm: Tensor, most: float | Tensor | None) -> None:
@@ -116,6 +125,6 @@ def _project(call: Call, scaling: Scaling) -> None:
     scale = length / (left + _TINY) if group["perp_rescale"] else torch.ones_like(length)
     eps = torch.finfo(call.params[0].dtype).eps
     scale = torch.where(left <= 4 * eps * length, torch.zeros_like(scale), scale)
-    large = torch.tensor([p.numel() >= group["perp_min_numel"] for p in call.owners], device=call.device)
+    large = call.constant([p.numel() >= group["perp_min_numel"] for p in call.owners], call.device)
     call.rows[1] = torch.where(large, scale, torch.ones_like(scale))
     call.rows[2] = torch.where(large, share * factor, torch.zeros_like(share))

@@ -105,21 +105,25 @@ def nadam_momentum(h: Any, t: float) -> float:
     return h.beta1 * (1 - 0.5 * 0.96 ** (t * h.momentum_decay))
 
 
-def _rectification(beta2: float, t: float) -> tuple[float, float]:
-    """Length of the simple moving average and the factor that rectifies it; Liu et al. 2020, algorithm 2."""
+def _average_length(beta2: float, t: float) -> float:
+    """Length of the simple moving average; Liu et al. 2020, algorithm 2."""
+    return 2 / (1 - beta2) - 1 - 2 * t * beta2**t / (1 - beta2**t)
+
+
+def _rectification(beta2: float, rho: float) -> float:
+    """The factor that rectifies an average of this length, above 4; Liu et al. 2020, algorithm 2."""
     most = 2 / (1 - beta2) - 1
-    rho = most - 2 * t * beta2**t / (1 - beta2**t)
-    return rho, math.sqrt(max(0.0, (rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)))
+    return math.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
 
 
 def radam(p: Tensor, g: Tensor, s: tuple[Tensor, ...], h: Any, t: float) -> tuple[Tensor, tuple[Tensor, ...]]:
     """RAdam; Liu et al. 2020, algorithm 2, with torch's threshold of 5."""
     p, g = _decayed(p, g, h)
     m, v = _lerp(s[0], g, h.beta1), _second(s[1], g, h.beta2)
-    rho, factor = _rectification(h.beta2, t)
+    rho = _average_length(h.beta2, t)
     move = h.lr / (1 - h.beta1**t) * m
     if rho > 5:
-        move = move * factor * math.sqrt(1 - h.beta2**t) / (v.sqrt() + h.eps)
+        move = move * _rectification(h.beta2, rho) * math.sqrt(1 - h.beta2**t) / (v.sqrt() + h.eps)
     return p - move, (m, v)
 
 
@@ -152,9 +156,9 @@ def adabelief(p: Tensor, g: Tensor, s: tuple[Tensor, ...], h: Any, t: float) -> 
     base, root_bc2 = h.lr / (1 - h.beta1**t), math.sqrt(1 - h.beta2**t)
     if not h.rectify:
         return p - base * m / (largest.sqrt() / root_bc2 + h.eps), states
-    rho, factor = _rectification(h.beta2, t)
+    rho = _average_length(h.beta2, t)
     if rho >= 5:
-        return p - base * factor * root_bc2 * m / (v.sqrt() + h.eps), states
+        return p - base * _rectification(h.beta2, rho) * root_bc2 * m / (v.sqrt() + h.eps), states
     return p - (base if h.degenerated_to_sgd else 0.0) * m, states
 
 
@@ -182,7 +186,9 @@ def madgrad(p: Tensor, g: Tensor, s: tuple[Tensor, ...], h: Any, t: float) -> tu
     weight, before = size * math.sqrt(t), p
     if not h.decoupled:
         g = _coupled(p, g, h.weight_decay)
-    total, dual = s[0] + weight * g * g, s[1] + weight * g
+    total, dual = s[:2]
+    if weight != 0:  # a learning rate of 0 leaves only the pull towards z
+        total, dual = total + weight * g * g, dual + weight * g
     if len(s) == 3:
         z = s[2] - _over(dual, _cube_root(total) + h.eps)
         p = h.momentum * p + (1 - h.momentum) * z
@@ -201,7 +207,8 @@ def mirror_madgrad(p: Tensor, g: Tensor, s: tuple[Tensor, ...], h: Any, t: float
         g = _coupled(p, g, h.weight_decay)
     total = math.sqrt((t - 1) / t) * s[0] + g * g
     z = s[1] * (1 - size * h.weight_decay) if h.decoupled else s[1]
-    z = z - _over(size * t ** (1 / 3) * g, _cube_root(total) + h.eps)
+    if size != 0:
+        z = z - _over(size * t ** (1 / 3) * g, _cube_root(total) + h.eps)
     return h.momentum * p + (1 - h.momentum) * z, (total, z)
 
 

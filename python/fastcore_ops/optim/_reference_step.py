@@ -192,7 +192,13 @@ def differentiable_step(
     """One parameter with autograd looking on: parameter and states become functions of what they were computed from."""
     t = float(state["step"]) + 1
     named = rule.named(hyper, float(state.get("mu_product", 1.0)))
-    new, new_states = rule.formula(p.clone(), g, tuple(state[name] for name in names), named, t)
+    given = [p.clone(), g, *(state[name] for name in names)]
+    if p.is_complex():
+        given = list(map(torch.view_as_real, given))
+    new, new_states = rule.formula(given[0], given[1], tuple(given[2:]), named, t)
+    if p.is_complex():
+        new = torch.view_as_complex(new.contiguous())
+        new_states = tuple(torch.view_as_complex(state.contiguous()) for state in new_states)
     if rule.has_product:
         state["mu_product"] = torch.tensor(rule.advance_product(named, t), dtype=torch.float64)
     state.update(zip(names, new_states, strict=True))
