@@ -75,7 +75,7 @@ def exponential(x):
 
 @triton.jit
 def _cube_root_seed(a):
-    """A third of the exponent: the divisor is 1/4 + 1/16 + 1/64 + … in both widths."""
+    """Of a^(-1/3): a third of the exponent, 1/4 + 1/16 + 1/64 + … of the bits in both widths."""
     if a.dtype == tl.float64:
         bits = a.to(tl.uint64, bitcast=True)
     else:
@@ -85,25 +85,30 @@ def _cube_root_seed(a):
     third += third >> 8
     third += third >> 16
     if a.dtype == tl.float64:
-        seed = (third + (715094163 << 32)).to(tl.float64, bitcast=True)
+        seed = ((0x553EF0FF << 32) - third).to(tl.float64, bitcast=True)
     else:
-        seed = (third + 709921077).to(tl.float32, bitcast=True)
+        seed = (0x54A2FA8C - third).to(tl.float32, bitcast=True)
     return seed
 
 
 @triton.jit
 def cube_root(x):
-    """Halley steps from a seed in the bits; denormal and huge numbers are scaled first."""
+    """Newton's steps towards a^(-1/3) from a seed in the bits; denormal numbers are scaled first."""
     LIMIT: tl.constexpr = 2.0**1000 if x.dtype == tl.float64 else 2.0**120
-    STEPS: tl.constexpr = 4 if x.dtype == tl.float64 else 2
+    STEPS: tl.constexpr = 3 if x.dtype == tl.float64 else 2
+    THIRD: tl.constexpr = 1.0 / 3.0
+    TWO_THIRDS: tl.constexpr = 2.0 / 3.0
     size = absolute(x)
-    small, large = size < 1.0 / LIMIT, size > LIMIT
-    a = size * tl.where(small, 2.0**54, tl.where(large, 2.0**-27, 1.0)).to(x.dtype)
-    y = _cube_root_seed(a)
+    small = size < 1.0 / LIMIT
+    a = size * tl.where(small, 2.0**54, 1.0).to(x.dtype)
+    r = _cube_root_seed(a)
     for _ in tl.static_range(STEPS):
-        cube = y * y * y
-        y = y * divide((cube + a) + a, (cube + cube) + a)
-    y = y * tl.where(small, 2.0**-18, tl.where(large, 2.0**9, 1.0)).to(x.dtype)
+        rest = 1.0 - ((r * r) * a) * r
+        r = r + (r * rest) * THIRD
+    near = (r * r) * a
+    rest = 1.0 - near * r
+    y = near + (near * rest) * TWO_THIRDS
+    y = y * tl.where(small, 2.0**-18, 1.0).to(x.dtype)
     y = tl.where(size > 0.0, y, 0.0)
     y = tl.where(size < INFINITY, y, size)
     return tl.where(x < 0.0, -y, y)

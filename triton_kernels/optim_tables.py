@@ -130,11 +130,11 @@ def _is_dense(p: Tensor) -> bool:
 
 
 def _layout_code(p: Tensor) -> int:
-    """A number that changes with the order of the dimensions in memory."""
+    """A number that changes with the sizes and with the order of the dimensions in memory."""
     code = 0
     for size, stride in zip(p.shape, p.stride(), strict=True):
         if size != 1:
-            code = (code * 1_000_003 + stride) & 0x7FFFFFFF
+            code = ((code * 1_000_003 + stride) * 1_000_003 + size) & 0x7FFFFFFF
     return code
 
 

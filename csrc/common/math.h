@@ -148,24 +148,26 @@ FC_HD Bits third_of_bits(Bits bits) {
   return third + (third >> 16);
 }
 
-// The real cube root: a third of the exponent in the bits, then Halley steps in a form that neither overflows nor loses
-// small numbers (float32: relative error below 3e-7; float64: 4e-16). Denormal and huge numbers are scaled first.
+// The real cube root, without a division: Newton's steps r += r (1 - a r^3) / 3 towards a^(-1/3) from a third of the exponent
+// in the bits, then a r^2 with the rest of the error taken out, in which rounding errors largely cancel (relative error
+// below 1.2e-7 in float32, 2.2e-16 in float64). Denormal numbers are scaled first.
 template <class V>
 FC_HD V cube_root(V x) {
   using T = element_of<V>;
   using Bits = bits_of<V>;
   constexpr bool wide = sizeof(T) == 8;
-  const T small = wide ? T(0x1p-1000) : T(0x1p-120), large = wide ? T(0x1p1000) : T(0x1p120);
+  const T small = wide ? T(0x1p-1000) : T(0x1p-120);
   const V size = absolute(x);
-  const V down = select(size < small, V{} + T(0x1p54), select(size > large, V{} + T(0x1p-27), V{} + T(1)));
-  const V up = select(size < small, V{} + T(0x1p-18), select(size > large, V{} + T(0x1p9), V{} + T(1)));
+  const V down = select(size < small, V{} + T(0x1p54), V{} + T(1)), up = select(size < small, V{} + T(0x1p-18), V{} + T(1));
   const V a = size * down;
-  constexpr std::conditional_t<wide, uint64_t, uint32_t> two_thirds_of_bias = wide ? 715094163ull << 32 : 709921077ull;
-  V y = bit_cast<V>(third_of_bits(bit_cast<Bits>(a)) + two_thirds_of_bias);
-  for (int step = 0; step < (wide ? 4 : 2); ++step) {
-    const V cube = y * y * y;
-    y = y * (((cube + a) + a) / ((cube + cube) + a));
+  constexpr std::conditional_t<wide, uint64_t, uint32_t> four_thirds_of_bias = wide ? 0x553ef0ffull << 32 : 0x54a2fa8cull;
+  V r = bit_cast<V>(four_thirds_of_bias - third_of_bits(bit_cast<Bits>(a)));
+  for (int step = 0; step < (wide ? 3 : 2); ++step) {
+    const V rest = T(1) - ((r * r) * a) * r;
+    r = r + (r * rest) * T(1.0 / 3.0);
   }
+  const V near = (r * r) * a, rest = T(1) - near * r;
+  V y = near + (near * rest) * T(2.0 / 3.0);
   // Not one select inside another with the same alternative: GCC would join their conditions, number by number.
   y = select(size > V{}, y * up, V{});
   y = select(size < Limits<T>::infinity, y, size);

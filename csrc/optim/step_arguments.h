@@ -32,11 +32,11 @@ struct Layout {
     return product;
   }
 
-  // A number that changes with the order of the dimensions in memory.
+  // A number that changes with the sizes and with the order of the dimensions in memory.
   int64_t code() const {
     uint64_t made = 0;
     for (int64_t d = 0; d < dim; ++d)
-      if (size[d] != 1) made = (made * 1000003 + uint64_t(stride[d])) & 0x7fffffff;
+      if (size[d] != 1) made = ((made * 1000003 + uint64_t(stride[d])) * 1000003 + uint64_t(size[d])) & 0x7fffffff;
     return int64_t(made);
   }
 

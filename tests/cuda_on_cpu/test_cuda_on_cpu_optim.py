@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fastcore_ops.optim._flat import layout_code
 from fastcore_ops.optim._reference_step import _mix64, _scramble, round_stochastic
 from fastcore_ops.optim._switches import STOCHASTIC
 
@@ -74,7 +75,7 @@ def test_optim_random_bits_of_places_beyond_32_bits(plain, monkeypatch):
     p, g = (torch.empty(n, dtype=BF16) for _ in range(2))
     p[-8:], g[-8:] = torch.linspace(-2, 2, 8), torch.linspace(1, 3, 8)
     arguments = problem("sgd", 0, (BF16, F32), STOCHASTIC, sizes=(0,)).arguments | {"params": [p], "grads": [g]}
-    arguments["index"][3] = 1  # the layout's code
+    arguments["index"][3] = layout_code(p)
     arguments["hyper"] = [0.01, 0.0, 0.0, 0.0, 0.0]
     key = _mix64((12345 + 0x9E3779B97F4A7C15) & (1 << 64) - 1)
     for part in (7, 7 * 16, 1):  # step, id and slot, upper half of the place

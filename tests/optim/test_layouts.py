@@ -1,5 +1,6 @@
 """Parameters and gradients that lie in memory in other ways, also from one step to the next."""
 
+import pytest
 import torch
 
 from fastcore_ops import optim
@@ -54,3 +55,17 @@ def test_gradient_layout_changed_in_a_group_of_two_dtypes(fused):
         ours.step()
     assert worst(q, p) < 1e-6
     assert float(ours.state[q[0]]["step"]) == 3
+
+
+@pytest.mark.parametrize("rows", [4, 1])
+def test_a_parameter_of_another_size_is_not_stepped_into_its_neighbours_states(rows):
+    a, b = normal(2, 64).requires_grad_(), normal(2, 64, seed=1).requires_grad_()
+    optimizer = optim.AdamW([a, b])
+    a.grad, b.grad = torch.ones_like(a), torch.ones_like(b)
+    optimizer.step()
+    kept = optimizer.state[b]["exp_avg"].clone()
+    a.data = torch.ones(rows, 64, dtype=torch.float64)
+    a.grad = 100 * torch.ones_like(a)
+    with pytest.raises((RuntimeError, ValueError)):
+        optimizer.step()
+    assert torch.equal(optimizer.state[b]["exp_avg"], kept)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fastcore_ops import _backend, optim
+from fastcore_ops.optim._flat import layout_code
 from fastcore_ops.optim._switches import STOCHASTIC
 
 from .problems import HALVES, KERNEL_AND_REFERENCE, run, same_bits
@@ -82,7 +83,8 @@ def test_stochastic_rounding_does_not_depend_on_how_the_work_is_cut(before):
 def moved_up(places, size, backend):
     """Which elements of shards that begin at ``places`` of a whole go up by half an ulp."""
     shards = [torch.ones(size, dtype=torch.bfloat16) for _ in places]
-    index = torch.tensor([[0] * len(places), [0] * len(places), [3] * len(places), [1] * len(places), places])
+    codes = [layout_code(shard) for shard in shards]
+    index = torch.tensor([[0] * len(places), [0] * len(places), [3] * len(places), codes, places])
     step = _backend.pick("optim_sgd_", torch.device("cpu"), backend, main=True)
     for i, shard in enumerate(shards):
         step(

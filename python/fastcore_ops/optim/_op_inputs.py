@@ -170,7 +170,7 @@ def sums_inputs(sums: Sums, states: int) -> Callable[[torch.dtype, str, int], di
             "params": [draw(70_001)],
             "grads": [draw(70_001)],
             "states": [draw(70_080).square() for _ in range(states)],
-            "index": torch.tensor([[0], [0], [0], [1]]),
+            "index": torch.tensor([[0], [0], [0], [layout_code(torch.empty(70_001, device="meta"))]]),
         }
         prologue = {
             "grad_scale": torch.tensor(4.0, device=device),

@@ -9,6 +9,7 @@ import torch
 
 from .. import _backend
 from ..testing.cases import Case, Inputs, Outputs, Tolerance
+from ._flat import layout_code
 from ._op_inputs import (
     SHAPES,
     bad_inputs,
@@ -60,7 +61,7 @@ def _row_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]
         "rounding": 0,
         "seed": 0,
     }
-    codes = [(40_000 * 1000003 + 1) & 0x7FFFFFFF, (250 * 1000003 + 1) & 0x7FFFFFFF]
+    codes = [layout_code(torch.empty(shape, device="meta")) for shape in ((2, 40_000), (300, 250))]
     large = {
         "params": [draw(2, 40_000), draw(300, 250)],
         "grads": [draw(2, 40_000), draw(300, 250)],
@@ -93,7 +94,8 @@ def _quantile_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, In
         "coefficients": None,
         "rounding": 0,
     }
-    places = torch.tensor([[0, 70_016], [0, 1], [0, 1], [1, 1]])
+    codes = [layout_code(torch.empty(size, device="meta")) for size in (70_001, 9)]
+    places = torch.tensor([[0, 70_016], [0, 1], [0, 1], codes])
     ties = {"params": [draw(70_001), draw(9)], "grads": [draw(70_001).mul(4).round(), draw(9).sign()], "index": places}
     return {
         "small": plain,
@@ -112,7 +114,7 @@ def _projected_inputs(op: str) -> Callable[[torch.dtype, str, int], dict[str, In
         plain = made["later_step"]
         shapes = ((3, 40_000), (300, 250), (170_000,))
         starts = (0, 120_000, 195_008)
-        codes = [(shape[1] * 1000003 + 1 if len(shape) == 2 else 1) & 0x7FFFFFFF for shape in shapes]
+        codes = [layout_code(torch.empty(shape, device="meta")) for shape in shapes]
         coefficients = plain_rows(1, _WAYS)
         assert coefficients is not None
         pieces = {
