@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .. import _backend
-from .._checks import reject
+from .._checks import one_of, reject
 from . import _reference_two_phase
 from ._call import Call, Scaling, total
 from ._dog import SCALED, move_number
@@ -70,8 +70,6 @@ class AdaGradNorm(FusedOptimizer):
         weight_decay: float = 0.0,
         **switches: Unpack[Switches],
     ) -> None:
-        if mode not in MODES:
-            reject(type(self).__name__, f"`mode` to be one of {', '.join(map(repr, MODES))}", repr(mode))
         super().__init__(params, {"lr": lr, "mode": mode, "b0": b0, "weight_decay": weight_decay}, dict(switches))
 
     def states(self, group: dict[str, Any]) -> tuple[State, ...]:
@@ -93,6 +91,10 @@ class AdaGradNorm(FusedOptimizer):
 
     def _mode(self) -> str:
         return str(self.param_groups[0]["mode"])
+
+    def check_keys(self, group: dict[str, Any]) -> None:
+        """The mode is one that there is."""
+        one_of(type(self).__name__, "mode", group["mode"], MODES)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it joins the b of the others."""
