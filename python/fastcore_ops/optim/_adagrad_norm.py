@@ -11,7 +11,7 @@ from .. import _backend
 from .._checks import one_of, reject
 from . import _reference_two_phase
 from ._call import Call, Scaling, total
-from ._dog import SCALED, move_number
+from ._dog import SCALED, move_number, write_number
 from ._flat import has_rows_in_order, is_dense
 from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
@@ -131,8 +131,9 @@ class AdaGradNorm(FusedOptimizer):
 
     def _sum_up_all(self, calls: list[Call], scaling: Scaling) -> None:
         device = calls[0].device
-        b_squared = move_number(self.param_groups, "b_squared", device)
-        b_squared.copy_(scaling.taken(b_squared + total(calls, device)[0], b_squared))
+        kept = move_number(self.param_groups, "b_squared", device)
+        write_number(self.param_groups, "b_squared", scaling.taken(kept + total(calls, device)[0], kept))
+        b_squared = self.param_groups[0]["b_squared"]
         for call in calls:
             size = (factor(call.group["lr"]) / b_squared.sqrt()).to(call.device, torch.float64)
             call.numbers = size.expand(1, len(call.params))
