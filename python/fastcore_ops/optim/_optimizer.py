@@ -235,8 +235,13 @@ class FusedOptimizer(Optimizer):
                 f"{type(self).__name__}.step_param: {reason or 'a clipping wrapper'} looks at all gradients together. "
                 "Use `step`."
             )
-        with torch.no_grad():
-            if p.grad is not None:
+        group = self.param_groups[position]
+        if p.grad is not None and group["differentiable"]:
+            check_step(self, group, [p])
+            with torch.enable_grad():
+                step_group(self, group, [p])
+        elif p.grad is not None:
+            with torch.no_grad():
                 self._run([(self._kernel(position), [p], [p.grad])])
         self._opt_called = True  # what schedulers look at
 
