@@ -90,3 +90,19 @@ def test_resumed_equals_uninterrupted():
 def test_bad_gamma(gamma):
     with pytest.raises(ValueError, match="`gamma`"):
         optim.PolynomialDecayAverager(Model(), gamma)
+
+
+def test_parameters_of_integers_are_copied():
+    model = Model()
+    model.codes = torch.nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False)
+    averager = optim.PolynomialDecayAverager(model)
+    for t in range(3):
+        model.codes.fill_(t)
+        averager.step()
+    assert averager.averaged_model.codes.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("gamma", ["8", None])
+def test_a_gamma_that_is_no_number(gamma):
+    with pytest.raises(TypeError, match="`gamma`"):
+        optim.PolynomialDecayAverager(Model(), gamma)

@@ -103,9 +103,10 @@ def test_two_groups_in_a_wrapped_call():
         lambda params: optim.AdamW(params, max_norm=0.1, skip_nonfinite=True),
         lambda params: optim.Lion(params, perp_grad=True, clip_value=0.1),
         lambda params: optim.AdamP(params, lr=0.1),
-        lambda params: optim.AdaGradNorm(params),
+        lambda params: optim.AdaGradNorm([{"params": params[:2]}, {"params": params[2:]}]),
+        lambda params: optim.DoG(params),
     ],
-    ids=["max_norm", "perp_grad", "AdamP", "AdaGradNorm"],
+    ids=["max_norm", "perp_grad", "AdamP", "AdaGradNorm", "DoG"],
 )
 def test_steps_with_sums(build):
     eager, traced = pairs(build)

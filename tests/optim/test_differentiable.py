@@ -87,3 +87,13 @@ def test_complex_parameters_beside_torch():
         gradients = torch.autograd.grad(x.abs().square().sum(), (p, weight))
         made.append((x.detach(), *gradients))
     torch.testing.assert_close(made[0], made[1], rtol=1e-5, atol=1e-5)  # torch corrects the bias in float32 here
+
+
+def test_one_parameter_at_a_time():
+    p = normal(4).requires_grad_()
+    x = p.clone()
+    optimizer = optim.SGD([x], lr=0.1, differentiable=True)
+    x.grad = p * p
+    optimizer.step_param(x)
+    (gradient,) = torch.autograd.grad(x.sum(), p)
+    torch.testing.assert_close(gradient, 1 - 0.2 * p.detach())

@@ -118,7 +118,7 @@ def test_step_param_refuses_what_looks_at_all_gradients():
 
 
 @pytest.mark.parametrize("fused", [None, False])
-@pytest.mark.parametrize("q", [0.0, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("q", [0.1, 0.5, 0.9, 1.0])
 def test_clip_quantile_cuts_to_torchs_quantile(q, fused):
     params = lists()
     before = [p.detach().clone() for p in params]

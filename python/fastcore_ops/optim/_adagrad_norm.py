@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from .. import _backend
-from .._checks import reject
+from .._checks import one_of, reject
 from . import _reference_two_phase
 from ._call import Call, Scaling, total
-from ._dog import SCALED, move_number
+from ._dog import SCALED, move_number, write_number
 from ._flat import has_rows_in_order, is_dense
 from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
@@ -70,8 +70,6 @@ class AdaGradNorm(FusedOptimizer):
         weight_decay: float = 0.0,
         **switches: Unpack[Switches],
     ) -> None:
-        if mode not in MODES:
-            reject(type(self).__name__, f"`mode` to be one of {', '.join(map(repr, MODES))}", repr(mode))
         super().__init__(params, {"lr": lr, "mode": mode, "b0": b0, "weight_decay": weight_decay}, dict(switches))
 
     def states(self, group: dict[str, Any]) -> tuple[State, ...]:
@@ -93,6 +91,10 @@ class AdaGradNorm(FusedOptimizer):
 
     def _mode(self) -> str:
         return str(self.param_groups[0]["mode"])
+
+    def check_keys(self, group: dict[str, Any]) -> None:
+        """The mode is one that there is."""
+        one_of(type(self).__name__, "mode", group["mode"], MODES)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; it joins the b of the others."""
@@ -129,8 +131,9 @@ class AdaGradNorm(FusedOptimizer):
 
     def _sum_up_all(self, calls: list[Call], scaling: Scaling) -> None:
         device = calls[0].device
-        b_squared = move_number(self.param_groups, "b_squared", device)
-        b_squared.copy_(scaling.taken(b_squared + total(calls, device)[0], b_squared))
+        kept = move_number(self.param_groups, "b_squared", device)
+        write_number(self.param_groups, "b_squared", scaling.taken(kept + total(calls, device)[0], kept))
+        b_squared = self.param_groups[0]["b_squared"]
         for call in calls:
             size = (factor(call.group["lr"]) / b_squared.sqrt()).to(call.device, torch.float64)
             call.numbers = size.expand(1, len(call.params))

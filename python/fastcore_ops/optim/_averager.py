@@ -15,7 +15,7 @@ class PolynomialDecayAverager:
     """Average of a model's iterates that forgets the early ones, as :class:`fastcore_ops.optim.DoG` wants it.
 
     ``average = (1 - w) * average + w * model`` with ``w = (1 + gamma) / (t + gamma)``, t from 1: the first call copies.
-    Buffers are copied.
+    Buffers are copied, and so are parameters of integers.
 
     Parameters
     ----------
@@ -44,6 +44,8 @@ class PolynomialDecayAverager:
     """
 
     def __init__(self, model: torch.nn.Module, gamma: float = 8.0) -> None:
+        if not hasattr(gamma, "__float__"):
+            reject(type(self).__name__, "`gamma` to be a number", repr(gamma), kind=TypeError)
         if not gamma >= 0:
             reject(type(self).__name__, "`gamma` of at least 0", gamma)
         self.model, self.gamma, self.t = model, float(gamma), 1
@@ -54,8 +56,13 @@ class PolynomialDecayAverager:
         """Take the model as it is now into the average."""
         averages: list[Tensor] = list(self.averaged_model.parameters())
         iterates: list[Tensor] = list(self.model.parameters())
-        torch._foreach_lerp_(averages, iterates, (1 + self.gamma) / (self.t + self.gamma))
-        for kept, current in zip(self.averaged_model.buffers(), self.model.buffers(), strict=True):
+        pairs = list(zip(averages, iterates, strict=True))
+        averaged = [pair for pair in pairs if pair[0].is_floating_point() or pair[0].is_complex()]
+        if averaged:
+            weight = (1 + self.gamma) / (self.t + self.gamma)
+            torch._foreach_lerp_([kept for kept, _ in averaged], [current for _, current in averaged], weight)
+        copied = [pair for pair in pairs if not (pair[0].is_floating_point() or pair[0].is_complex())]
+        for kept, current in [*copied, *zip(self.averaged_model.buffers(), self.model.buffers(), strict=True)]:
             kept.copy_(current)
         self.t += 1
 

@@ -122,7 +122,7 @@ class DoG(FusedOptimizer):
         kept = {name: move_number([group], name, device) for name in ("rbar", "G", "eta")}
         made = step_sizes(group, moved, squares, size, kept["rbar"], kept["G"])
         for name, value in made.items():
-            kept[name].copy_(scaling.taken(value, kept[name]))
+            write_number([group], name, scaling.taken(value, kept[name]))
         for call in calls:
             call.numbers = group["eta"].to(call.device).expand(1, len(call.params))
 
@@ -140,6 +140,15 @@ def move_number(groups: list[dict[str, Any]], name: str, device: torch.device) -
     for group in groups:
         group[name] = kept
     return kept
+
+
+def write_number(groups: list[dict[str, Any]], name: str, value: Tensor) -> None:
+    """Write to a number that groups share, in place."""
+    if not torch.compiler.is_compiling():
+        groups[0][name].copy_(value)
+        return
+    for group in groups:  # a trace would write to a copy of what stands in a group
+        group[name] = value
 
 
 def _square_norm(tensors: Iterable[Tensor], device: torch.device) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Unpack
 
+import torch
 from torch import Tensor
 
 from .._checks import reject
@@ -90,6 +91,21 @@ class ExponentiatedGradient(FusedOptimizer):
         else:
             defaults |= {"betas": betas, "eps": eps}
         super().__init__(params, defaults, dict(switches))
+
+    def check_keys(self, group: dict[str, Any]) -> None:
+        """All groups have one form."""
+        if group["form"] != self.defaults["form"]:
+            reject(type(self).__name__, f"one `form` for all groups ({self.defaults['form']!r})", repr(group["form"]))
+
+    @torch._disable_dynamo
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load as torch does, if what was saved is of the same form."""
+        form = self.defaults["form"]
+        for group in state_dict["param_groups"]:
+            if group.get("form", form) != form:
+                name = f"{type(self).__name__}.load_state_dict"
+                reject(name, f"parameter groups of `form` {form!r}", repr(group["form"]))
+        super().load_state_dict(state_dict)
 
     @property
     def rule(self) -> Rule:  # type: ignore[override]

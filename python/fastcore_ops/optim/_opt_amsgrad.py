@@ -125,7 +125,7 @@ class OPTAMSGrad(FusedOptimizer):
         if group["theta"] not in ("current", "previous"):
             reject(name, '`theta` "current" or "previous"', repr(group["theta"]))
         if not group["eps"] > 0:
-            reject(name, "Invalid `eps`: it must be positive", group["eps"], "The least entry of v_hat is divided by.")
+            reject(f"{name}: Invalid `eps`", "above 0", group["eps"], "The least entry of v_hat is divided by.")
         for key in ("history", "ridge"):
             if group[key] != first[key]:
                 reject(name, f"one `{key}` for all groups ({first[key]})", group[key])

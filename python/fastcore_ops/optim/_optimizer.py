@@ -17,9 +17,12 @@ from ._differentiable import check_differentiable, check_step, step_group
 from ._flat import is_dense, scalar_dtype
 from ._kernel import GroupKernel
 from ._load import load_state
+from ._parameter_checks import check_dtype
 from ._prologue import needs_sums, prepare_rows
 from ._rule import Rule, Scalar, State, number
 from ._switches import DEFAULTS, check_group, check_switches
+
+_BETAS = ("beta1", "beta2", "beta3")
 
 
 class FusedOptimizer(Optimizer):
@@ -51,7 +54,7 @@ class FusedOptimizer(Optimizer):
     def hyper(self, group: dict[str, Any]) -> list[float]:
         """Hyper-parameters in the order of ``rule.hyper``; a learning rate in a tensor, left to the operators, is 0 here."""
         given = dict(group)
-        given.update(zip(("beta1", "beta2", "beta3"), group.get("betas", ()), strict=False))
+        given.update(zip(_BETAS, group.get("betas", ()), strict=False))
         if isinstance(given["lr"], Tensor):
             given["lr"] = 0.0  # nobody waits for a device, and a trace holds no value
         return [number(given[name]) for name in self.rule.hyper]
@@ -82,6 +85,9 @@ class FusedOptimizer(Optimizer):
     def check_states(self, group: dict[str, Any], dtype: torch.dtype) -> None:
         """Say what is unwise about states of a dtype, when they are made."""
 
+    def check_keys(self, group: dict[str, Any]) -> None:
+        """Refuse a group whose keys of the rule's own are wrong."""
+
     # What torch expects --------------------------------------------------------------------------------------------
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -89,10 +95,12 @@ class FusedOptimizer(Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            check_group(type(self).__name__, group)
+            check_group(type(self).__name__, group, len({*_BETAS} & {*self.rule.hyper}))
+            self.check_keys(group)
             if group["differentiable"]:
                 check_differentiable(self, group)
             for p in group["params"]:
+                check_dtype(type(self).__name__, group, p)
                 if torch._debug_has_internal_overlap(p) == 1:
                     raise RuntimeError(
                         f"{type(self).__name__}: expected parameters whose elements do not overlap in memory, got one of shape "
@@ -227,8 +235,13 @@ class FusedOptimizer(Optimizer):
                 f"{type(self).__name__}.step_param: {reason or 'a clipping wrapper'} looks at all gradients together. "
                 "Use `step`."
             )
-        with torch.no_grad():
-            if p.grad is not None:
+        group = self.param_groups[position]
+        if p.grad is not None and group["differentiable"]:
+            check_step(self, group, [p])
+            with torch.enable_grad():
+                step_group(self, group, [p])
+        elif p.grad is not None:
+            with torch.no_grad():
                 self._run([(self._kernel(position), [p], [p.grad])])
         self._opt_called = True  # what schedulers look at
 

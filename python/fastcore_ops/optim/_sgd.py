@@ -64,8 +64,6 @@ class SGD(FusedOptimizer):
         nesterov: bool = False,
         **switches: Unpack[Switches],
     ) -> None:
-        if nesterov and (momentum <= 0 or dampening != 0):
-            reject("SGD", "`momentum` above 0 and no `dampening` with `nesterov`", f"{momentum} and {dampening}")
         super().__init__(
             params,
             {
@@ -77,6 +75,13 @@ class SGD(FusedOptimizer):
             },
             dict(switches),
         )
+
+    def check_keys(self, group: dict[str, Any]) -> None:
+        """Nesterov's momentum needs one, undamped."""
+        momentum, dampening = group["momentum"], group["dampening"]
+        if group["nesterov"] and (momentum <= 0 or dampening != 0):
+            name = type(self).__name__
+            reject(name, "`momentum` above 0 and no `dampening` with `nesterov`", f"{momentum} and {dampening}")
 
     def states(self, group: dict[str, Any]) -> tuple[State, ...]:
         """States in the kernel's order."""

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 import torch
 
-from .._checks import reject
+from .._checks import count, reject
 
 NEAREST, STOCHASTIC, KAHAN, SPLIT_MASTER, MASTER = range(5)  # as the kernels number them
 ROUNDING = {"nearest": NEAREST, "stochastic": STOCHASTIC, "kahan": KAHAN, "split_master": SPLIT_MASTER}
@@ -96,6 +96,7 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "eps": ("at least 0", lambda x: x >= 0),
     "weight_decay": ("at least 0", lambda x: x >= 0),
     "momentum": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "dampening": ("a number", lambda x: x == x),
     "lr_decay": ("at least 0", lambda x: x >= 0),
     "initial_accumulator_value": ("at least 0", lambda x: x >= 0),
     "momentum_decay": ("at least 0", lambda x: x >= 0),
@@ -111,11 +112,15 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "max_norm": ("positive", lambda x: x > 0),
     "perp_min_numel": ("at least 0", lambda x: x >= 0),
     "clip_value": ("positive", lambda x: x > 0),
-    "clip_quantile": ("in [0, 1]", lambda x: 0 <= x <= 1),
+    "clip_quantile": ("in (0, 1]", lambda x: 0 < x <= 1),
     "min_magnitude": ("at least 0", lambda x: x >= 0),
     "alpha_warmup": ("at least 0", lambda x: x >= 0),
     "beta3_warmup": ("at least 0", lambda x: x >= 0),
 }
+
+
+# those of them that may be None
+_OPTIONAL = ("init_eta", "max_norm", "clip_value", "clip_quantile", "min_magnitude", "alpha_warmup", "beta3_warmup")
 
 
 def check_switches(operation: str, switches: dict[str, Any]) -> None:
@@ -125,21 +130,37 @@ def check_switches(operation: str, switches: dict[str, Any]) -> None:
             reject(operation, f"keyword arguments among {', '.join(DEFAULTS)}", repr(name), kind=TypeError)
 
 
-def check_group(operation: str, group: dict[str, Any]) -> None:
-    """Check the hyper-parameters of a parameter group."""
+def _check_number(operation: str, name: str, value: Any) -> None:
+    if not hasattr(value, "__float__"):
+        reject(operation, f"`{name}` to be a number", repr(value), kind=TypeError)
+
+
+def check_group(operation: str, group: dict[str, Any], betas: int) -> None:
+    """Check the hyper-parameters of a parameter group, whose rule takes so many ``betas``."""
     if isinstance(group["lr"], torch.Tensor) and group["lr"].numel() != 1:
         reject(operation, "a tensor `lr` to have one element", tuple(group["lr"].shape))
     for name, (words, test) in _RANGES.items():
-        value = group.get(name)
-        if value is not None and not bool(test(value)):
-            reject(operation, f"Invalid `{name}`: it must be {words}", value)
-    betas = group.get("betas", ())
-    if len({isinstance(beta, torch.Tensor) for beta in betas}) > 1:
-        reject(operation, "Invalid `betas`: they must be all numbers or all tensors", betas)
-    for position, beta in enumerate(betas):
-        if not 0 <= float(beta) < 1:
-            reject(operation, f"Invalid `betas`: beta {position + 1} must be in [0, 1)", beta)
+        if name not in group or (name in _OPTIONAL and group[name] is None):
+            continue
+        _check_number(operation, name, group[name])
+        if not bool(test(group[name])):
+            reject(f"{operation}: Invalid `{name}`", words, group[name])
+    if "betas" in group:
+        _check_betas(operation, group["betas"], betas)
+    if count(operation, "seed", group["seed"], 0) >= 2**63:
+        reject(operation, "`seed` to be below 2**63", group["seed"])
     _check_modes(operation, group)
+
+
+def _check_betas(operation: str, betas: Any, wanted: int) -> None:
+    if not isinstance(betas, tuple | list) or len(betas) != wanted:
+        reject(f"{operation}: Invalid `betas`", f"a tuple of {wanted}", repr(betas))
+    if len({isinstance(beta, torch.Tensor) for beta in betas}) > 1:
+        reject(f"{operation}: Invalid `betas`", "numbers only or tensors only", betas)
+    for position, beta in enumerate(betas):
+        _check_number(operation, f"betas[{position}]", beta)
+        if not 0 <= float(beta) < 1:
+            reject(f"{operation}: Invalid `betas`", f"beta {position + 1} in [0, 1)", beta)
 
 
 def _check_modes(operation: str, group: dict[str, Any]) -> None:
