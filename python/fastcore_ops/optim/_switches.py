@@ -26,7 +26,8 @@ class Switches(TypedDict, total=False):
     capturable : bool, default False
         Keep step counters on the parameters' device. Those of parameters on a GPU are there anyway.
     differentiable : bool, default False
-        Let autograd look on (in torch operations).
+        Let autograd look on (in torch operations). Refused beside the switches that change gradients, dtypes or rounding, and
+        by rules that need sums.
     max_norm : float, optional
         Shorten the gradient of all groups together to this norm before the rule sees it; ``p.grad`` stays as it is.
     skip_nonfinite : bool, default False
