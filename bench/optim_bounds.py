@@ -14,6 +14,9 @@ _NOTE = (
 )
 
 
+BARS = {"AdamP": "75 / 85 %", "SGDP": "75 / 85 %", "AdaGradNorm": "", "SANIA": "", "FedSpeed": ""}
+
+
 def _lists(context: Context) -> tuple[str, ...]:
     return ("resnet50",) if context.quick else ("resnet50", "gpt2")
 
@@ -64,7 +67,7 @@ def more_shares(context: Context) -> Row:
         for threads in context.threads:
             for rule in MORE_RULES:
                 if rule[0] in have:
-                    bar = "85 / 92 %" if "MADGRAD" in rule[0] or "DoG" in rule[0] else "75 / 85 %"
+                    bar = BARS.get(rule[0], "85 / 92 %")
                     _share(row, context, threads, parameters, rule, bar)
     row.note(_NOTE + "; what a first pass reads counts as read once more")
     absent = [rule[0] for rule in MORE_RULES if rule[0] not in have]

@@ -78,7 +78,7 @@ def allocations(context: Context) -> Row:
         ("rule", "allocations a step", "bytes a step", "at most"),
     )  # fmt: skip
     worker = the_worker(context, 1)
-    sides = {rule: ours(rule) for rule in sorted(existing(context), key=str.lower)}
+    sides = {rule: ours(rule, {"lr": 1e-3}) for rule in sorted(existing(context), key=str.lower)}
     sides |= {
         "torch fused AdamW": side("torch", "AdamW", {"fused": True}),
         "torch foreach AdamW": side("torch", "AdamW", {"foreach": True}),

@@ -34,6 +34,7 @@ RULES: tuple[tuple[str, dict[str, Any], int, int], ...] = (
     ("AdEMAMix", {}, 4, 1),
     ("DiffGrad", {}, 4, 1),
     ("ExponentiatedGradient", {"form": "adamw"}, 3, 1),
+    ("ExponentiatedGradient", {"form": "sgd", "momentum": 0.9}, 2, 1),
 )
 MORE_RULES: tuple[tuple[str, dict[str, Any], int, int], ...] = (
     ("AdamP", {}, 3, 3),
@@ -42,6 +43,9 @@ MORE_RULES: tuple[tuple[str, dict[str, Any], int, int], ...] = (
     ("MirrorMADGRAD", {}, 3, 1),
     ("DoG", {}, 1, 4),
     ("LDoG", {}, 1, 4),
+    ("AdaGradNorm", {}, 1, 2),
+    ("SANIA", {}, 2, 3),
+    ("FedSpeed", {"lr": 1e-3}, 1, 7),
 )
 COLUMNS = ("rule", "list", "threads", "ours", "others", "others / ours", "at least / aim")
 

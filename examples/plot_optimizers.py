@@ -9,7 +9,8 @@ makes one pass over memory, so that the bytes it touches say how long it takes.
 Last, parameters in bfloat16. Rounded to nearest, a step smaller than half a unit in the last place is lost, and training
 stalls; rounded up or down at random, or with what rounding lost carried to the next step, it goes on as in float32.
 
-Run it with ``python examples/plot_optimizers.py``; ``--quick`` takes half a minute.
+The text is that of ``pydoc_data.topics``, which every installation of Python carries: the help on the language itself. Run the
+script with ``python examples/plot_optimizers.py``; ``--quick`` takes half a minute.
 """
 
 import argparse

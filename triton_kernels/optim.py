@@ -1,7 +1,7 @@
 """The optimizers' operators in Triton: one launch steps all parameters of a call, whatever their number and sizes.
 
 A program works on BLOCK elements of one parameter. Tables in device memory say where everything lies: for each parameter
-the addresses of it and its gradient, its size, its start in the flat states and its id; for each program the parameter
+the addresses of it and its gradient, its size, start in the flat states, id and place; for each program the parameter
 and the first element; and a row of float64 numbers, gradient's prologue and rule's scalars, for each parameter. The
 first two are kept while nothing moves; the last is made anew in each step.
 """
@@ -82,12 +82,12 @@ def _read_state(state, places, inside, like, KIND: tl.constexpr):
 
 @triton.jit
 def _write_state(
-    state, places, x, inside, seed, step, parameter, first, offsets,
+    state, places, x, inside, seed, step, parameter, whole,
     KIND: tl.constexpr, SLOT: tl.constexpr, ROUNDING: tl.constexpr,
 ):  # fmt: skip
     if KIND > FLOAT32:
         if ROUNDING == STOCHASTIC:
-            random = random_bits(seed, step, parameter, SLOT, first, offsets)
+            random = random_bits(seed, step, parameter, SLOT, whole)
             write_bits(state + places, to_half_stochastic(x, random, KIND), inside)
         else:
             write(state + places, x, inside, KIND)
@@ -104,10 +104,11 @@ def optim_kernel(
 ):  # fmt: skip
     program = tl.program_id(0).to(tl.int64)
     tensor, first = tl.load(programs + 2 * program), tl.load(programs + 2 * program + 1)
-    entry, row = tensors + 5 * tensor, numbers + WIDTH * tensor
+    entry, row = tensors + 6 * tensor, numbers + WIDTH * tensor
     offsets = first + tl.arange(0, BLOCK)  # int64, like all that is added to a pointer
     inside = offsets < tl.where(tl.load(row + ACTIVE) != 0.0, tl.load(entry + 2), 0)
     places = tl.load(entry + 3) + offsets
+    whole = tl.load(entry + 5) + offsets  # of a shard: in the whole parameter
     parameter, step = tl.load(entry + 4), tl.load(row + STEP).to(tl.int64)
     p_at = typed(tl.load(entry), KIND) + offsets
     extra_at = p_at  # never used so
@@ -119,12 +120,12 @@ def optim_kernel(
     x2 = _read_state(s2, places, inside, p, KIND2)
     g = _prepared_gradient(row, read(typed(tl.load(entry + 1), KIND) + offsets, inside, KIND), p, PROLOGUE)
     p, x0, x1, x2 = RULE(row + FIRST_SCALAR, p, g, x0, x1, x2, STATES)
-    _write_state(s0, places, x0, inside, seed, step, parameter, first, offsets, KIND0, 1, ROUNDING)
-    _write_state(s1, places, x1, inside, seed, step, parameter, first, offsets, KIND1, 2, ROUNDING)
+    _write_state(s0, places, x0, inside, seed, step, parameter, whole, KIND0, 1, ROUNDING)
+    _write_state(s1, places, x1, inside, seed, step, parameter, whole, KIND1, 2, ROUNDING)
     if not READ_ONLY:
-        _write_state(s2, places, x2, inside, seed, step, parameter, first, offsets, KIND2, 3, ROUNDING)
+        _write_state(s2, places, x2, inside, seed, step, parameter, whole, KIND2, 3, ROUNDING)
     if ROUNDING == STOCHASTIC and KIND > FLOAT32:
-        random = random_bits(seed, step, parameter, 0, first, offsets)
+        random = random_bits(seed, step, parameter, 0, whole)
         write_bits(p_at, to_half_stochastic(p, random, KIND), inside)
     else:
         write_parameter(p_at, extra_at, p, inside, KIND, ROUNDING)

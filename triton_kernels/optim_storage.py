@@ -40,12 +40,12 @@ def _scramble(x):
 
 
 @triton.jit
-def random_bits(seed, step, parameter, slot, first, places):
-    """32 bits for each place (int64), `first` being the least: a block never crosses a multiple of 2^32."""
+def random_bits(seed, step, parameter, slot, places):
+    """32 bits for each place (int64) in the whole parameter."""
     x = _mix64(seed.to(tl.uint64) + 0x9E3779B97F4A7C15)
     x = _mix64(x ^ step.to(tl.uint64))
     x = _mix64(x ^ (parameter * 16 + slot).to(tl.uint64))
-    x = _mix64(x ^ (first >> 32).to(tl.uint64))
+    x = _mix64(x ^ (places >> 32).to(tl.uint64))
     first, second = (x & 0xFFFFFFFF).to(tl.uint32), (x >> 32).to(tl.uint32)
     return _scramble((places & 0xFFFFFFFF).to(tl.uint32) ^ first) ^ second
 

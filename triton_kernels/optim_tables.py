@@ -89,7 +89,7 @@ def check_arguments(op: str, given: Arguments, state_counts: tuple[int, ...], li
     """What can be checked without looking at each parameter; ``like_parameter``: a state of the parameter's dtype."""
     params, steps, products, rows, n = given.params, given.steps, given.products, given.coefficients, len(given.params)
     check(len(given.grads) == n, op, "`params` and `grads` differ in length")
-    right = given.index.dtype == torch.int64 and given.index.shape == (4, n) and given.index.device.type == "cpu"
+    right = given.index.dtype == torch.int64 and given.index.shape in ((4, n), (5, n)) and given.index.device.type == "cpu"
     check(right, op, "`index` has the wrong dtype, shape or device")
     right = rows is None or (rows.dtype == torch.float64 and rows.shape == (4, n))
     check(right, op, "`coefficients` has the wrong dtype or shape")
@@ -145,7 +145,7 @@ def _same_layout(p: Tensor, g: Tensor) -> bool:
 
 def _check_parameters(op: str, given: Arguments) -> None:
     like, entries = given.params[0], zip(*given.index.tolist(), strict=True)
-    for p, g, (start, slot, _, code) in zip(given.params, given.grads, entries, strict=True):
+    for p, g, (start, slot, _, code, *_) in zip(given.params, given.grads, entries, strict=True):
         one_dtype = p.dtype == like.dtype and g.dtype == like.dtype
         check(one_dtype, op, "parameters and gradients of one call have one dtype")
         check(p.device == like.device and g.device == like.device, op, "the parameters are not all on one device")
@@ -182,10 +182,11 @@ def plan_of(op: str, given: Arguments, block: int) -> Plan:
 
 
 def _make_plan(given: Arguments, block: int) -> Plan:
-    params, (starts, slots, ids, _) = given.params, given.index
+    params, (starts, slots, ids, _, *rest) = given.params, given.index
+    places = rest[0] if rest else torch.zeros_like(starts)
     sizes = torch.tensor([p.numel() for p in params])
     addresses = torch.tensor([[x.data_ptr() for x in tensors] for tensors in (params, given.grads)])
-    tensors = torch.stack([*addresses, sizes, starts, ids], 1)
+    tensors = torch.stack([*addresses, sizes, starts, ids, places], 1)
     blocks = (sizes + block - 1) // block
     owner = torch.repeat_interleave(torch.arange(len(params)), blocks)
     number = torch.arange(len(owner)) - (blocks.cumsum(0) - blocks)[owner]

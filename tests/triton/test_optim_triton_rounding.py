@@ -7,6 +7,8 @@ import os
 import pytest
 import torch
 
+from fastcore_ops import _native
+from fastcore_ops.optim._flat import layout_code
 from fastcore_ops.optim._reference_step import _mix64, _scramble, random_bits
 from fastcore_ops.optim._switches import KAHAN, MASTER, NEAREST, SPLIT_MASTER, STOCHASTIC
 
@@ -101,3 +103,20 @@ def test_optim_triton_random_bits(seed, first):
     assert torch.equal(out, wanted)
     if first == 0:
         assert torch.equal(out, random_bits(seed, step, parameter, slot, out))
+
+
+def test_optim_triton_random_bits_of_shards():
+    """A fifth row of the index says where in the whole parameter a shard begins, also across a multiple of 2^32."""
+    sizes, begins = (70, 33), (40, (1 << 32) - 20)
+    index = torch.tensor([[0, 128], [0, 1], [3, 5], [layout_code(torch.empty(n)) for n in sizes], begins])
+    found = {}
+    for backend in ("cpp", "triton"):
+        params = [torch.ones(n, dtype=torch.bfloat16) for n in sizes]
+        grads = [torch.full_like(p, -(2.0**-8)) for p in params]
+        _native.handle("optim_sgd_", backend)(
+            params, grads, [], torch.zeros(2), None, None, index, [1.0, 0.0, 0.0, 0.0, 0.0], None, None, None, None, False,
+            STOCHASTIC, 5,
+        )  # fmt: skip
+        found[backend] = torch.cat(params)
+    assert torch.equal(found["cpp"], found["triton"])
+    assert 0 < int((found["cpp"] > 1).sum()) < sum(sizes)
