@@ -98,10 +98,10 @@ def fused(context: Context) -> Row:
                 versus(row, context, threads, parameters, rule, sides, "1.0 / 1.15", same=True)
     for threads in context.threads:
         if context.quick:
-            skip(row, context, threads, "resnet50", "AdamW", "--quick compiles nothing", "2 / 2.5")
+            skip(row, context, threads, "resnet50", "AdamW, compiled", "--quick compiles nothing", "2 / 2.5")
             continue
         sides = {"ours": ours("AdamW"), "compiled foreach": side("torch compiled", "AdamW")}
-        versus(row, context, threads, "resnet50", "AdamW", sides, "2 / 2.5", same=True)
+        versus(row, context, threads, "resnet50", "AdamW, compiled", sides, "2 / 2.5", same=True)
     row.note("compiled: torch.compile of the step of torch.optim.AdamW(foreach=True), before the clock starts")
     return row
 
@@ -113,12 +113,12 @@ def small(context: Context) -> Row:
     torch_foreach = {"torch foreach AdamW": side("torch", "AdamW", {"foreach": True})}
     foreach = {"foreach AdEMAMix": side("loops", "ForeachAdEMAMix")}
     for threads in context.threads:
-        for rule, others, bar, same in (
-            ("AdamW", torch_fused, "3 / 5", True),
-            ("AdamW", torch_foreach, "3 / 5", True),
-            ("AdEMAMix", torch_fused, "3 / 5", False),
-            ("AdEMAMix", foreach, "10 / 20", True),
+        for rule, what, others, bar, same in (
+            ("AdamW", "", torch_fused, "3 / 5", True),
+            ("AdamW", ", foreach", torch_foreach, "3 / 5", True),
+            ("AdEMAMix", "", torch_fused, "3 / 5", False),
+            ("AdEMAMix", ", foreach", foreach, "10 / 20", True),
         ):
-            versus(row, context, threads, "many_small", rule, {"ours": ours(rule), **others}, bar, same=same)
+            versus(row, context, threads, "many_small", rule + what, {"ours": ours(rule), **others}, bar, same=same)
     row.note("foreach AdEMAMix: written here with torch._foreach operations, in bench/peers/optim_loops.py")
     return row
