@@ -199,8 +199,8 @@ for name, (loss, _) in rounded.items():
 # The price of a step
 # -------------------
 # A step reads and writes parameter and states once and reads the gradient (MADGRAD its first parameter ``x0`` too). The
-# floor is what that takes here in operations that do next to nothing: an in-place multiplication of as many numbers as are
-# updated, a sum of as many as are only read.
+# mark is what that takes here in operations that do next to nothing: an in-place multiplication of as many numbers as are
+# updated, a sum of as many as are only read. (States stand in larger pages than these: a step can be the faster.)
 SHAPES = [(1024, 1024)] * (4 if options.quick else 20)
 
 
@@ -217,7 +217,7 @@ def fastest(*calls: Callable[[], object], seconds: float = 2.0) -> list[float]:
 
 
 def price(name: str) -> tuple[float, float]:
-    """Time of a step, and its floor."""
+    """Time of a step, and its mark."""
     kind, more, lr, _ = RULES[name]
     params = [torch.randn(shape, requires_grad=True) for shape in SHAPES]
     for p in params:
@@ -236,7 +236,7 @@ prices = {name: price(name) for name in RULES}
 numbers = sum(a * b for a, b in SHAPES)
 print(f"one step over {numbers / 1e6:.0f} million parameters")
 for name, (step, floor) in prices.items():
-    print(f"  {name:14} {1e3 * step:5.1f} ms, {step / floor:.2f} of its floor")
+    print(f"  {name:14} {1e3 * step:5.1f} ms, {step / floor:.2f} of those operations")
 
 # %%
 # What came out
@@ -266,12 +266,12 @@ panel = axes[1, 2]
 for place, (name, (step, floor)) in enumerate(prices.items()):
     panel.barh(place, 1e3 * step, color=COLORS[name], height=0.7)
     panel.plot([1e3 * floor] * 2, [place - 0.45, place + 0.45], color="black", lw=2.5)
-    label = f"{step / floor:.2f} x floor"
+    label = f"{step / floor:.2f} x"
     panel.annotate(label, (1e3 * max(step, floor), place), (6, 0), textcoords="offset points", va="center", fontsize=11)
 panel.set_yticks(range(len(prices)), list(prices))
 panel.invert_yaxis()
 panel.set_xlim(0, 1.35e3 * max(map(max, prices.values())))
-panel.set(xlabel="milliseconds (black: what memory alone takes)")
+panel.set(xlabel="milliseconds (black: the same bytes by single operations)")
 panel.set(title=f"One step, {numbers / 1e6:.0f} million parameters, one thread")
 
 for panel in axes.flat:

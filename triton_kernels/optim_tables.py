@@ -89,7 +89,9 @@ def check_arguments(op: str, given: Arguments, state_counts: tuple[int, ...], li
     """What can be checked without looking at each parameter; ``like_parameter``: a state of the parameter's dtype."""
     params, steps, products, rows, n = given.params, given.steps, given.products, given.coefficients, len(given.params)
     check(len(given.grads) == n, op, "`params` and `grads` differ in length")
-    right = given.index.dtype == torch.int64 and given.index.shape in ((4, n), (5, n)) and given.index.device.type == "cpu"
+    right = (
+        given.index.dtype == torch.int64 and given.index.shape in ((4, n), (5, n)) and given.index.device.type == "cpu"
+    )
     check(right, op, "`index` has the wrong dtype, shape or device")
     right = rows is None or (rows.dtype == torch.float64 and rows.shape == (4, n))
     check(right, op, "`coefficients` has the wrong dtype or shape")
