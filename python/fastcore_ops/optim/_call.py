@@ -124,7 +124,7 @@ class Call:
         )
 
     def rounding(self) -> int:
-        """The mode's number, 0 where it does not concern these dtypes."""
+        """The mode's number, 0 where it does not concern these dtypes; stochastic always: states may be in 16 bits."""
         code = rounding_code(self.group)
         return code if self.params[0].dtype in _HALF or code == STOCHASTIC else 0
 
