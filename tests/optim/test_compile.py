@@ -105,8 +105,9 @@ def test_two_groups_in_a_wrapped_call():
         lambda params: optim.AdamP(params, lr=0.1),
         lambda params: optim.AdaGradNorm([{"params": params[:2]}, {"params": params[2:]}]),
         lambda params: optim.DoG(params),
+        lambda params: optim.OPTAMSGrad(params, history=2),
     ],
-    ids=["max_norm", "perp_grad", "AdamP", "AdaGradNorm", "DoG"],
+    ids=["max_norm", "perp_grad", "AdamP", "AdaGradNorm", "DoG", "OPTAMSGrad"],
 )
 def test_steps_with_sums(build):
     eager, traced = pairs(build)

@@ -1,5 +1,6 @@
 """OPT-AMSGrad beside a plain loop that extrapolates from all past gradients together."""
 
+import copy
 from itertools import pairwise
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 import torch
 
 from fastcore_ops import optim
-from fastcore_ops.optim._opt_amsgrad import extrapolation
+from fastcore_ops.optim._extrapolation import extrapolation, largest_eigenvalue
 
 from .loops import arrays, assert_close, draw, hand_over, large, scattered
-from .problems import KERNEL_AND_REFERENCE, normal
+from .problems import KERNEL_AND_REFERENCE, give_gradients, normal, parameters, same_bits
 
 
 def joined(gs):
@@ -114,9 +115,24 @@ def test_extrapolation_finds_a_fixed_point():
     limit, ways = normal(30), normal(3, 30, seed=1)
     rates = torch.tensor([0.9, -0.5, 0.2], dtype=torch.float64)
     past = torch.stack([limit + (rates**k) @ ways for k in range(5)])
-    weights = torch.tensor(extrapolation(past @ past.T, 1e-13), dtype=torch.float64)
-    assert float(weights.sum()) == pytest.approx(1, abs=1e-12) and weights[-1] == 0
+    weights, found = extrapolation(past @ past.T, torch.tensor(5), 1e-13)
+    assert found and float(weights.sum()) == pytest.approx(1, abs=1e-12) and weights[-1] == 0
     assert (weights @ past - limit).norm() < 1e-4 * (past[-1] - limit).norm()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 9])
+def test_the_norm_of_the_system(size):
+    """Beside a decomposition; the last two have no gap, or one that the power does not resolve."""
+    for seed in range(20):
+        root = normal(size, size, seed=seed)
+        matrix = root @ root.T
+        found = largest_eigenvalue(1e9 * matrix)
+        torch.testing.assert_close(found, 1e9 * torch.linalg.matrix_norm(matrix, 2), rtol=1e-13, atol=0)
+    rotation = torch.linalg.qr(normal(size, size))[0]
+    for gap, error in ((0.0, 1e-14), (1e-6, 1e-6)):
+        values = torch.ones(size, dtype=torch.float64)
+        values[1:] -= gap
+        assert abs(float(largest_eigenvalue(rotation * values @ rotation.T)) - 1) < error
 
 
 @KERNEL_AND_REFERENCE
@@ -139,13 +155,41 @@ def test_groups_have_one_history():
     for name, value in (("history", 4), ("ridge", 1e-2)):
         with pytest.raises(ValueError, match=f"one `{name}` for all groups"):
             optimizer.add_param_group({"params": [q], name: value})
-    with pytest.raises(RuntimeError, match="`capturable` is not supported"):
-        optimizer.add_param_group({"params": [q], "capturable": True})
-    with pytest.raises(RuntimeError, match="`capturable` is not supported"):
-        optim.OPTAMSGrad([q], capturable=True)
     with pytest.raises(TypeError, match="`history`"):
         optim.OPTAMSGrad([q], history=2.5)
     assert len(optimizer.param_groups) == 1
+
+
+@KERNEL_AND_REFERENCE
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_inner_products_that_were_kept(dtype, fused):
+    """The bits of products that are all made anew at each step, through whatever changes the past gradients."""
+    runs = []
+    for keeps in (True, False):
+        p = parameters(dtype)
+        optimizer = optim.OPTAMSGrad(p[:6], history=3, fused=fused)
+        for t in range(14):
+            give_gradients(p, t)
+            for x in p[t % 5 :: 5]:
+                x.grad = None
+            optimizer.found_inf = torch.tensor(float(t in (0, 6)))
+            if t == 4:
+                optimizer.add_param_group({"params": p[6:]})
+            if t == 7:
+                optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            if t == 9:
+                optimizer.state[p[7]] = {name: 2 * value for name, value in optimizer.state[p[7]].items()}
+            if t == 11:
+                optimizer.state[p[4]]["past_gradient_1"] = torch.ones_like(p[4])
+            if t == 12:
+                del optimizer.state[p[5]]
+            if not keeps:
+                optimizer._known = None
+            known = optimizer._known
+            optimizer.step()
+            assert t != 3 or keeps == (optimizer._known is known)
+        runs.append(p)
+    assert same_bits(*runs)
 
 
 @KERNEL_AND_REFERENCE

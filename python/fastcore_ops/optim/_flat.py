@@ -85,6 +85,7 @@ class Flat:
     state_dtype: torch.dtype
     device: torch.device  # of the parameters
     operation: str = ""  # the optimizer's class
+    adopted: int = 0  # how often entries have been taken over
     # Of the parameters that have had a gradient, in the order in which they had it:
     position: dict[int, int] = field(default_factory=dict)  # by slot
     entries: list[dict[str, Tensor]] = field(default_factory=list)  # their dicts in optimizer.state
@@ -107,6 +108,7 @@ class Flat:
     def adopt(self, slot: int, entry: dict[str, Any]) -> None:
         """Take over what stands in an entry, and put views of the flat memory in its place."""
         self._check_shapes(slot, entry)
+        self.adopted += 1
         if slot not in self.position or not entry:
             self.start_anew(slot)
         # Of an optimizer that keeps no step: not the first one, unless all it has is torch's `momentum_buffer` of None.

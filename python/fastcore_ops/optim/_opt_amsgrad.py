@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from .. import _backend
 from .._checks import count, reject
 from . import _reference_two_phase
 from ._call import Call, Scaling
+from ._dog import move_number, write_number
+from ._extrapolation import extrapolation
 from ._flat import Flat
 from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
@@ -19,6 +21,15 @@ from ._switches import Switches
 
 KEEP = Sums("keep", _reference_two_phase.keep)
 _OWN = 6  # states of the rule itself; the past gradients follow
+_WIDE = {torch.bfloat16: torch.float32, torch.float16: torch.float32}
+
+
+class _Products(NamedTuple):
+    """Inner products of the past gradients, and the states that they are of."""
+
+    flats: list[tuple[Flat, int]]
+    order: Tensor  # of the sums over parameters
+    gram: Tensor
 
 
 class OPTAMSGrad(FusedOptimizer):
@@ -46,9 +57,8 @@ class OPTAMSGrad(FusedOptimizer):
     theta : {"current", "previous"}, default "current"
         Which average the step ahead takes; the listing in the paper has that before ``g``.
     **switches : Switches
-        What every optimizer here takes: ``maximize``, ``fused``, ``state_dtype``, ``rounding``, ``seed``,
-        ``master_weights`` and more; see :class:`fastcore_ops.optim.Switches`. ``differentiable`` and ``capturable`` are
-        refused: the extrapolation is solved on the host.
+        What every optimizer here takes: ``fused``, ``capturable``, ``state_dtype``, ``rounding``, ``seed``,
+        ``master_weights`` and more; see :class:`fastcore_ops.optim.Switches`. ``differentiable`` is refused.
 
     References
     ----------
@@ -67,6 +77,7 @@ class OPTAMSGrad(FusedOptimizer):
     has_sums: ClassVar[bool] = True
     takes_complex: ClassVar[bool] = False
     takes_distributed: ClassVar[bool] = False  # the past gradients' products are of what lies here
+    _known: _Products | None = None  # of the past gradients, while nothing but steps changes them
     rule = Rule("opt_amsgrad", _reference_two_phase.opt_amsgrad, ("lr", "beta1", "beta2", "eps", "previous"))
 
     def __init__(
@@ -118,7 +129,7 @@ class OPTAMSGrad(FusedOptimizer):
         except Exception:
             self.param_groups.pop()
             raise
-        group.setdefault("gradients_kept", first.get("gradients_kept", 0))
+        group.setdefault("gradients_kept", first.get("gradients_kept", torch.zeros((), dtype=torch.int64)))
 
     def _check_group(self, group: dict[str, Any], first: dict[str, Any]) -> None:
         name = type(self).__name__
@@ -129,30 +140,51 @@ class OPTAMSGrad(FusedOptimizer):
         for key in ("history", "ridge"):
             if group[key] != first[key]:
                 reject(name, f"one `{key}` for all groups ({first[key]})", group[key])
-        if group["capturable"]:
-            raise RuntimeError(f"{name}: `capturable` is not supported: the extrapolation is solved on the host")
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._known = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:  # saved apart
+            group["gradients_kept"] = torch.as_tensor(self.param_groups[0].get("gradients_kept", 0))
 
     def sum_up(self, calls: list[Call], scaling: Scaling) -> None:
-        """Keep the gradients, and forecast the next ones."""
-        if scaling.found_inf is not None and float(scaling.found_inf) != 0:
+        """Keep the gradients, and forecast the next ones.
+
+        How many steps were skipped is known where the parameters are: which place is the newest gradient's, too.
+        """
+        history, device, flats = int(self.param_groups[0]["history"]), calls[0].device, self._flats()
+        kept = move_number(self.param_groups, "gradients_kept", device)
+        places = torch.arange(history, device=device)
+        taken = torch.ones((), dtype=torch.bool, device=device)
+        if scaling.found_inf is not None:
+            taken = scaling.found_inf.to(device).reshape(()) == 0
+        newest = (places == kept % history) & taken
+        self._keep(calls, flats, scaling, _OWN - 1, taken)  # in the forecast's place, for now
+        for k in [int(kept) % history] if _is_on_host(kept) else range(history):
+            self._keep(calls, flats, scaling, _OWN + k, newest[k])
+        write_number(self.param_groups, "gradients_kept", kept + taken)
+        if history == 1:
             return
-        history, kept = int(self.param_groups[0]["history"]), int(self.param_groups[0]["gradients_kept"])
-        newest = kept % history
-        flats = self._flats()
+        gram, kept = self._gram(flats, newest), self.param_groups[0]["gradients_kept"]
+        order = (kept + places) % history  # oldest first
+        ordered = gram.index_select(0, order).index_select(1, order)
+        weights, found = extrapolation(ordered, kept.clamp(max=history), float(self.param_groups[0]["ridge"]))
+        weights, found = weights.index_select(0, (places - kept) % history), found & taken
         for flat in flats:
-            flat.states[_OWN + newest].zero_()
+            _combine(flat.states[_OWN - 1], flat.states[_OWN:], weights.to(flat.device), found.to(flat.device))
+
+    def _keep(self, calls: list[Call], flats: list[Flat], scaling: Scaling, place: int, wanted: Tensor) -> None:
+        """Write the gradients, 0 where there are none, to a state; nothing unless ``wanted``."""
+        covered = {id(call.flat) for call in calls if call.whole}
+        for flat in flats:
+            if id(flat) not in covered:
+                flat.states[place].masked_fill_(wanted.to(flat.device), 0.0)
         for call in calls:
-            call.measure(KEEP.op, scaling, None, [call.flat.states[_OWN + newest]])
-        known = min(kept + 1, history)
-        order = [(kept + 1 - known + i) % history for i in range(known)]  # oldest first
-        weights = extrapolation(_gram(flats, order), float(self.param_groups[0]["ridge"]))
-        for flat in flats:
-            forecast = flat.states[_OWN - 1].zero_()
-            for place, weight in zip(order, weights, strict=True):
-                if weight:
-                    forecast.add_(flat.states[_OWN + place], alpha=weight)
-        for group in self.param_groups:
-            group["gradients_kept"] = kept + 1
+            unwanted = (~wanted).to(call.device, torch.float32)
+            call.measure(KEEP.op, Scaling(scaling.grad_scale, unwanted), None, [call.flat.states[place]])
 
     def _flats(self) -> list[Flat]:
         """Of all parameters that have past gradients, whether they have one now or not."""
@@ -161,45 +193,65 @@ class OPTAMSGrad(FusedOptimizer):
             kernel.take_up_states()
         return [flat for kernel in kernels for flat in kernel.flats]
 
+    def _gram(self, flats: list[Flat], newest: Tensor) -> Tensor:
+        """Inner products of the past gradients over all parameters, float64; those of the newest are made at each step."""
+        known, now = self._known, [(flat, flat.adopted) for flat in flats]
+        if known is None or known.gram.shape != newest.shape * 2 or not _same(known.flats, now):
+            order = self._order(flats).to(newest.device)
+            rows = [self._products(flats, order, f"past_gradient_{k}") for k in range(len(newest))]
+            known = _Products(now, order, torch.stack(rows))
+            if not torch.compiler.is_compiling():
+                self._known = known
+            return known.gram
+        row = self._products(flats, known.order, "next_forecast")
+        gram = torch.where(newest[:, None], row, torch.where(newest, row[:, None], known.gram))
+        return known.gram.copy_(gram)
+
+    def _products(self, flats: list[Flat], order: Tensor, name: str) -> Tensor:
+        """Inner products of a state with the past gradients, (history,)."""
+        history = int(self.param_groups[0]["history"])
+        found = [torch.stack([_dots(flat, name, k) for k in range(history)]).to(order.device) for flat in flats]
+        none = torch.zeros(history, 1, dtype=torch.float64, device=order.device)
+        return torch.cat([none, *found], 1).index_select(1, order).sum(1)
+
+    def _order(self, flats: list[Flat]) -> Tensor:
+        """Places, from 1, of all groups' parameters among those of the flats; 0: nothing is known of it.
+
+        Without the empty ones: however they are laid out, a sum in this order has the same bits.
+        """
+        places = {id(p): 1 + i for i, p in enumerate(p for flat in flats for p in flat.params)}
+        ids = dict.fromkeys(id(p) for group in self.param_groups for p in group["params"] if p.numel())
+        return torch.tensor([places.get(key, 0) for key in ids], dtype=torch.int64)
+
     def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:
         """The step, which does not look at the past gradients."""
         operator = _backend.pick(f"optim_{self.rule.op}_", call.device, call.forced)
         call.step(operator, self.hyper(call.group), scaling, call.flat.states[:_OWN])
 
 
-def _gram(flats: list[Flat], order: list[int]) -> Tensor:
-    """Inner products of the past gradients over all parameters, float64."""
-    gram = torch.zeros(len(order), len(order), dtype=torch.float64)
-    by_id = torch.cat([flat.index[2] for flat in flats]).argsort()  # however they are laid out: the same bits
-    for i, left in enumerate(order):
-        for j, right in enumerate(order[: i + 1]):
-            products = torch.cat([_dots(flat, left, right).cpu() for flat in flats])
-            gram[i, j] = gram[j, i] = sum(products[by_id].tolist())
-    return gram
+def _is_on_host(number: Tensor) -> bool:
+    """Whether looking at a number costs nothing."""
+    return number.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def _dots(flat: Flat, left: int, right: int) -> Tensor:
-    """Inner products of two past gradients, parameter by parameter."""
-    x, y = flat.views[f"past_gradient_{left}"], flat.views[f"past_gradient_{right}"]
-    operator = _backend.pick("optim_dots", x[0].device, None)
+def _same(left: list[tuple[Flat, int]], right: list[tuple[Flat, int]]) -> bool:
+    """Whether the states are the same, and nobody has written others into them."""
+    return len(left) == len(right) and all(x is y and m == n for (x, m), (y, n) in zip(left, right, strict=True))
+
+
+def _dots(flat: Flat, name: str, k: int) -> Tensor:
+    """Inner products of a state with a past gradient, parameter by parameter."""
+    x, y = flat.views[name], flat.views[f"past_gradient_{k}"]
+    operator = _backend.pick("optim_dots", flat.device, None)
     sums: Tensor = operator(
         x, y, [], flat.steps, None, flat.index, [0.0], None, None, None, None, False, 0, 0, False
     )  # fmt: skip
     return sums[1]
 
 
-def extrapolation(gram: Tensor, ridge: float) -> list[float]:
-    """Weights of the past gradients in the forecast, oldest first; Wang et al. 2021, algorithm 3.
-
-    With U the differences of neighbouring gradients, ``(U' U / |U' U| + ridge I) z = 1`` and ``c = z / sum(z)``.
-    """
-    known = len(gram)
-    if known == 1:
-        return [1.0]
-    differences = torch.diff(torch.eye(known, dtype=torch.float64), dim=0)
-    squares = differences @ gram @ differences.T
-    if not (squares.isfinite().all() and squares.any()):  # gradients that are not finite, or equal ones
-        return [0.0] * (known - 1) + [1.0]
-    system = squares / torch.linalg.matrix_norm(squares, 2) + ridge * torch.eye(known - 1, dtype=torch.float64)
-    z = torch.linalg.solve(system, torch.ones(known - 1, dtype=torch.float64))
-    return [*(z / z.sum()).tolist(), 0.0]
+def _combine(forecast: Tensor, past: list[Tensor], weights: Tensor, found: Tensor) -> None:
+    """Make the forecast, which is the newest gradient, the combination of all past ones, if one was found."""
+    made = torch.zeros_like(forecast, dtype=_WIDE.get(forecast.dtype, forecast.dtype))
+    for k, gradient in enumerate(past):
+        made.addcmul_(gradient.to(made.dtype), weights[k].to(made.dtype))
+    torch.where(found, made.to(forecast.dtype), forecast, out=forecast)

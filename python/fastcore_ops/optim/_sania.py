@@ -62,7 +62,7 @@ class SANIA(FusedOptimizer):
 
     has_sums: ClassVar[bool] = True
     takes_complex: ClassVar[bool] = False
-    _loss: Tensor | None = None  # of the step that runs
+    _loss: Tensor | float | None = None  # of the step that runs
     rule = Rule("sania", _reference_two_phase.sania, ("lr", "beta2", "eps", "is_sqrt"), numbers=1)
 
     def __init__(
@@ -112,7 +112,8 @@ class SANIA(FusedOptimizer):
         closure : callable, optional
             Evaluates the model again and returns the loss; runs with gradients enabled.
         loss : Tensor or float, optional
-            The loss whose gradients the parameters hold, less its lower bound; needed without a closure.
+            The loss whose gradients the parameters hold, less its lower bound; needed without a closure. A CUDA graph reads
+            a tensor on the GPU anew at each replay, and goes on with a number as it was.
 
         Returns
         -------
@@ -143,7 +144,7 @@ class SANIA(FusedOptimizer):
         device = calls[0].device
         for call in calls:
             call.sums = call.measure(SUMS.op, scaling, self.hyper(call.group), call.flat.states)
-        size = step_size(self._loss.to(device), total(calls, device)[0])
+        size = step_size(_on_device(self._loss, device), total(calls, device)[0])
         for call in calls:
             made = (factor(call.group["lr"]) * size).to(call.device, torch.float64)
             call.numbers = made.expand(1, len(call.params))
@@ -157,11 +158,18 @@ def step_size(loss: Tensor, n: Tensor) -> Tensor:
     return torch.where(ratio > 1, torch.ones_like(size), size)
 
 
-def _number(operation: str, loss: Any) -> Tensor:
+def _number(operation: str, loss: Any) -> Tensor | float:
     if isinstance(loss, Tensor):
         if loss.numel() != 1:
             reject(operation, "the loss to be one number", f"a tensor of shape {tuple(loss.shape)}")
         return loss.detach().double().reshape(())
     if isinstance(loss, int | float):
-        return torch.tensor(float(loss), dtype=torch.float64)
+        return float(loss)
     reject(operation, "the loss to be a number or a tensor", type(loss).__name__, kind=TypeError)
+
+
+def _on_device(loss: Tensor | float, device: torch.device) -> Tensor:
+    """The loss where the parameters are; the host does not wait for a number's copy, which a GPU fills in itself."""
+    if isinstance(loss, Tensor):
+        return loss.to(device, non_blocking=loss.device.type == "cpu")
+    return torch.full((), loss, dtype=torch.float64, device=device)
