@@ -128,6 +128,24 @@ def test_cuda_graph_replays_go_on(variant):
     assert same_bits([p.cpu() for p in gpu], [p.cpu() for p in eager])
 
 
+@every_variant
+def test_cuda_and_cpu_parameters_in_one_optimizer(variant):
+    """What a scaler left and a learning rate in a tensor, both on the GPU, come to the parameters on the CPU too."""
+    mixed = parameters(torch.float32)
+    for i in range(0, len(mixed), 2):
+        mixed[i] = mixed[i].detach().to("cuda").requires_grad_()
+    alike = [p.detach().cpu().requires_grad_() for p in mixed]
+    there, here = (make(variant, params, lr=torch.tensor(0.01)) for params in (mixed, alike))
+    there.param_groups[0]["lr"] = torch.tensor(0.01, device="cuda")
+    for step in range(3):
+        for optimizer, params, device in ((there, mixed, "cuda"), (here, alike, "cpu")):
+            give_gradients(params, step)
+            optimizer.grad_scale = torch.tensor(2.0, device=device)
+            optimizer.found_inf = torch.tensor(float(step == 1), device=device)
+            optimizer.step()
+    assert worst([p.detach().cpu() for p in mixed], alike) < 1e-5
+
+
 def test_cuda_many_tensors():
     cpu = [normal(size % 7, seed=size, dtype=torch.float32).requires_grad_() for size in range(3000)]
     gpu = on_device(cpu)

@@ -132,6 +132,27 @@ def test_parameters_without_gradient_still_have_a_size_and_a_distance(fused):
 
 
 @KERNEL_AND_REFERENCE
+@pytest.mark.parametrize(
+    "mode", [{"master_weights": True}, {"rounding": "split_master"}, {"rounding": "kahan"}, {}], ids=str
+)
+def test_distances_of_16_bit_parameters_without_gradient(mode, fused):
+    """As with gradients of 0: what is kept beside a parameter counts. Steps are below half a unit of its 16 bits."""
+    numbers_of = []
+    for absent in (None, torch.zeros(40, dtype=torch.bfloat16)):
+        p, q = (torch.ones(40, dtype=torch.bfloat16, requires_grad=True) for _ in range(2))
+        optimizer = optim.DoG([p, q], reps_rel=1e-5, fused=fused, **mode)
+        for t in range(6):
+            p.grad, q.grad = (normal(40, seed=i + t, dtype=torch.bfloat16) for i in (0, 50))
+            if t >= 4:
+                p.grad = absent
+            optimizer.step()
+        assert p.eq(1).all() and q.eq(1).all()
+        numbers_of.append([float(optimizer.param_groups[0][name]) for name in ("rbar", "G", "eta")])
+    np.testing.assert_allclose(*numbers_of, rtol=1e-12)
+    assert (numbers_of[0][0] > 1.001e-5 * (1 + 80**0.5)) == bool(mode)
+
+
+@KERNEL_AND_REFERENCE
 def test_parameters_of_ldog_without_gradient_wait(fused):
     params = scattered()
     loops = [Loop([x], reps_rel=0.01) for x in arrays(params)]

@@ -237,3 +237,14 @@ def test_small_steps_in_16_bits(mode, fused):
     assert narrow.state[p]["half_step"].dtype == torch.float32 and narrow.state[p]["exp_avg"].dtype == torch.float32
     assert (1 - q).abs().min() > 0.02
     assert (p.float() - q).abs().max() <= 1.01 * 2**-9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_w_in_16_bits_is_warned_of(dtype, recwarn):
+    p = torch.ones(5, dtype=dtype, requires_grad=True)
+    p.grad = torch.ones_like(p)
+    optim.OPTAMSGrad([p]).step()
+    optim.OPTAMSGrad([p], state_dtype=torch.bfloat16, rounding="stochastic").step()
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match="`half_step`, in torch.bfloat16 now, in which small steps are lost"):
+        optim.OPTAMSGrad([p], state_dtype=torch.bfloat16).step()

@@ -93,6 +93,29 @@ def test_saved_dtypes_survive_unless_state_dtype_says_otherwise():
     assert again.state_dict()["state"][4]["exp_avg"].dtype == torch.bfloat16
 
 
+@KERNEL_AND_REFERENCE
+@pytest.mark.parametrize("narrow", ["exp_avg", "exp_avg_sq"])
+def test_states_of_several_dtypes_take_the_widest(narrow, fused):
+    """What another optimizer saved; nothing is rounded, whichever state comes first."""
+    p = parameters(torch.bfloat16)
+    saved = optim.AdamW(p, state_dtype=torch.float32)
+    run(saved, p, 2)
+    saved = saved.state_dict()
+    for entry in saved["state"].values():
+        entry[narrow] = entry[narrow].bfloat16()
+    q, r = copies(p), copies(p)
+    mixed, wide = optim.AdamW(q, fused=fused), optim.AdamW(r, fused=fused)
+    mixed.load_state_dict(saved)
+    for entry in saved["state"].values():
+        entry[narrow] = entry[narrow].float()
+    wide.load_state_dict(saved)
+    run(mixed, q, 2, first=2)
+    run(wide, r, 2, first=2)
+    assert same_bits(q, r)
+    assert_same_state(mixed, wide)
+    assert mixed.state[q[4]][narrow].dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))], ids=["deep", "pickle"]
 )

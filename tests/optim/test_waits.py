@@ -6,7 +6,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastcore_ops import optim
 from fastcore_ops.optim import _opt_amsgrad
+from fastcore_ops.optim._call import Scaling
 from fastcore_ops.optim._extrapolation import extrapolation
+from fastcore_ops.optim._rule import beside
 from fastcore_ops.optim._sania import _number, _on_device
 
 from .problems import VARIANTS, copies, every_variant, make, parameters, run, same_bits
@@ -76,6 +78,33 @@ def test_losses_of_sania_are_put_beside_the_parameters(loss):
     """A number is no tensor of the host's first, whose copy would be waited for."""
     assert isinstance(_number("", loss), type(loss))
     assert _on_device(_number("", loss), torch.device("meta")).device.type == "meta"
+
+
+def test_numbers_where_an_operator_reads_them():
+    """On the host, or on the device itself; from elsewhere they are copied, and what cannot be is no crash."""
+    host, other, cpu, meta = torch.ones(()), torch.ones((), device="meta"), torch.device("cpu"), torch.device("meta")
+    assert beside(host, cpu) is host and beside(host, meta) is host and beside(other, meta) is other
+    scaling = Scaling(host, None)
+    assert scaling.beside(meta) == scaling
+    with pytest.raises(NotImplementedError, match="meta"):
+        beside(other, cpu)
+
+
+@every_variant
+@pytest.mark.parametrize("name", ["lr", "found_inf", "grad_scale"])
+def test_a_number_on_another_device(name, variant, require):
+    require("cpp")
+    p = parameters(torch.float32)
+    optimizer, elsewhere = make(variant, p), torch.ones((), device="meta")
+    run(optimizer, p, 1)
+    before = copies(p)
+    if name == "lr":
+        optimizer.param_groups[0]["lr"] = elsewhere
+    else:
+        setattr(optimizer, name, elsewhere)
+    with pytest.raises(NotImplementedError, match="meta"):
+        run(optimizer, p, 1)
+    assert same_bits(p, before)
 
 
 def test_a_loss_in_a_tensor_is_not_kept():

@@ -201,6 +201,24 @@ def dog_counts_parameters_without_gradient():
 
 
 @check
+def dog_counts_what_is_kept_beside_them():
+    for mode in ({"rounding": "kahan"}, {"rounding": "split_master"}, {"master_weights": True}):
+        whole = whole_parameters(torch.bfloat16)
+        parts = distributed(whole, [Shard(0)])
+        one, two = (optim.DoG(params, reps_rel=1e-4, **mode) for params in (whole, parts))
+        for step in range(4):
+            for i, (p, q) in enumerate(zip(whole, parts, strict=True)):
+                p.grad = q.grad = None
+                if step < 2 or i % 2:
+                    give(p, gradient(p, i, step))
+                    give(q, gradient(p, i, step))
+            one.step()
+            two.step()
+        for name in ("rbar", "G", "eta"):
+            torch.testing.assert_close(two.param_groups[0][name], one.param_groups[0][name], rtol=1e-6, atol=0)
+
+
+@check
 def projections():
     """Gradients that stand at right angles to rows, to the whole, or to neither, as `delta` has it."""
     codes, decide = set(), _projected.projections

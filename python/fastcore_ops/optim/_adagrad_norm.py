@@ -127,7 +127,7 @@ class AdaGradNorm(FusedOptimizer):
             kept = call.scalar("b_squared").to(call.device)
             b_squared = scaling.taken(kept + call.sums[0], kept)
             call.set_scalar("b_squared", b_squared)
-            call.numbers = (factor(call.group["lr"]) / b_squared.sqrt())[None]
+            call.numbers = (factor(call.group["lr"], call.device) / b_squared.sqrt())[None]
 
     def _sum_up_all(self, calls: list[Call], scaling: Scaling) -> None:
         device = calls[0].device
@@ -135,7 +135,7 @@ class AdaGradNorm(FusedOptimizer):
         write_number(self.param_groups, "b_squared", scaling.taken(kept + total(calls, device)[0], kept))
         b_squared = self.param_groups[0]["b_squared"]
         for call in calls:
-            size = (factor(call.group["lr"]) / b_squared.sqrt()).to(call.device, torch.float64)
+            size = (factor(call.group["lr"], device) / b_squared.sqrt()).to(call.device, torch.float64)
             call.numbers = size.expand(1, len(call.params))
 
     def apply(self, kernel: GroupKernel, call: Call, scaling: Scaling) -> None:
@@ -145,6 +145,7 @@ class AdaGradNorm(FusedOptimizer):
             return
         operator = _backend.pick("optim_scaled_rows_", call.device, call.forced)
         assert call.numbers is not None
+        scaling = scaling.beside(call.device)
         operator(
             call.targets, call.gradients, call.flat.steps, call.flat.extra, call.index, call.numbers[0].contiguous(),
             self.hyper(call.group), scaling.grad_scale, scaling.found_inf, call.rows, call.group["maximize"],

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import _backend
 from ._flat import Flat, layout_code
+from ._rule import beside
 from ._switches import STOCHASTIC, rounding_code
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Scaling(NamedTuple):
 
     grad_scale: Tensor | None
     found_inf: Tensor | None
+
+    def beside(self, device: torch.device) -> Scaling:
+        """Where an operator of this device reads it."""
+        return Scaling(*(None if number is None else beside(number, device) for number in self))
 
     def taken(self, new: Tensor, old: Tensor) -> Tensor:
         """``new``, but ``old`` where the step is skipped."""
@@ -130,7 +135,7 @@ class Call:
 
     def learning_rate(self) -> Tensor | None:
         """A learning rate in a tensor; the operators read it."""
-        return self.group["lr"] if isinstance(self.group["lr"], Tensor) else None
+        return beside(self.group["lr"], self.device) if isinstance(self.group["lr"], Tensor) else None
 
     def measure(
         self,
@@ -149,7 +154,7 @@ class Call:
             index = index[:, torch.tensor(among, dtype=torch.int64)].contiguous()
             rows = rows if rows is None else rows[:, self.constant(among, rows.device)].contiguous()
         bare = scaling is None
-        scale, found_inf = scaling or (None, None)
+        scale, found_inf = (None, None) if scaling is None else scaling.beside(self.device)
         found = operator(
             [self.targets[i] for i in places], [self.gradients[i] for i in places], states or [], self.flat.steps,
             self.flat.extra, index, hyper or [0.0], self.learning_rate(), scale, found_inf,
@@ -164,8 +169,8 @@ class Call:
             self.ranks.require_whole("`clip_quantile`")
         operator = _backend.pick("optim_quantile", self.device, self.forced)
         return operator(
-            self.targets, self.gradients, self.flat.steps, self.flat.extra, self.index, q, scaling.grad_scale, self.rows,
-            self.rounding(),
+            self.targets, self.gradients, self.flat.steps, self.flat.extra, self.index, q,
+            scaling.beside(self.device).grad_scale, self.rows, self.rounding(),
         )  # fmt: skip
 
     def step(
@@ -176,7 +181,7 @@ class Call:
         if self.numbers is not None:
             plain = plain_rows(len(self.params), self.device) if rows is None else rows
             rows = torch.cat([plain, self.numbers])
-        flat = self.flat
+        flat, scaling = self.flat, scaling.beside(self.device)
         operator(
             self.targets, self.gradients, flat.states if states is None else states, flat.steps,
             flat.scalars.get("mu_product"), flat.extra, self.index, hyper, self.learning_rate(), scaling.grad_scale,

@@ -85,6 +85,11 @@ def _entry(view: Tensor, p: Tensor, by_row: bool) -> Tensor:
     return DTensor.from_local(view, p.device_mesh, placements, run_check=False, shape=shape, stride=stride)
 
 
+def as_its_parameter(view: Tensor, p: Tensor) -> Tensor:
+    """What this rank holds of a tensor of the parameter's shape, as a DTensor if the parameter is one."""
+    return _entry(view, p, False)
+
+
 def write(view: Tensor, given: Tensor) -> None:
     """Copy a state into its place, whatever its distribution; a plain tensor is the whole or the local part of one."""
     if isinstance(view, DTensor):

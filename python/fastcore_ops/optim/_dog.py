@@ -11,11 +11,12 @@ from torch import Tensor
 from .. import _backend
 from . import _reference_two_phase
 from ._call import Call, Scaling, total
-from ._flat import is_distributed
+from ._flat import EXTRA_NAMES, is_distributed
 from ._kernel import GroupKernel
 from ._optimizer import FusedOptimizer
+from ._reference_step import read_parameter
 from ._rule import Rule, State, Sums, factor
-from ._switches import Switches
+from ._switches import Switches, rounding_code
 
 SCALED = Rule("scaled", _reference_two_phase.scaled, ("lr", "weight_decay"), numbers=1)
 SUMS = Sums("dog_sums", _reference_two_phase.dog_sums, ("lr", "weight_decay"))
@@ -118,7 +119,8 @@ class DoG(FusedOptimizer):
         device = calls[0].device
         moved, squares, size = total(calls, device)
         absent = [p for p in group["params"] if p.grad is None]
-        moved, size = moved + self._moved(absent, device), size + _square_norm(absent, device)
+        moved = moved + self._moved(group, absent, device)
+        size = size + _square_norm([self._kept(group, p) for p in absent], device)
         kept = {name: move_number([group], name, device) for name in ("rbar", "G", "eta")}
         made = step_sizes(group, moved, squares, size, kept["rbar"], kept["G"])
         for name, value in made.items():
@@ -126,10 +128,22 @@ class DoG(FusedOptimizer):
         for call in calls:
             call.numbers = group["eta"].to(call.device).expand(1, len(call.params))
 
-    def _moved(self, params: Iterable[Tensor], device: torch.device) -> Tensor:
+    def _moved(self, group: dict[str, Any], params: Iterable[Tensor], device: torch.device) -> Tensor:
         """``|x - x0|^2`` of parameters that have no gradient now."""
-        starts = [(p.detach(), self.state[p]["x0"]) for p in params if self.state.get(p)]
+        starts = [(self._kept(group, p), self.state[p]["x0"]) for p in params if self.state.get(p)]
         return _square_norm([p.double() - start.double() for p, start in starts], device)
+
+    def _kept(self, group: dict[str, Any], p: Tensor) -> Tensor:
+        """A parameter with what its rounding mode keeps beside it, as the sums of those with a gradient have it."""
+        code = rounding_code(group)
+        extra = self.state[p].get(EXTRA_NAMES[code]) if code in EXTRA_NAMES and self.state.get(p) else None
+        if extra is None:
+            return p.detach()
+        if not is_distributed(p):
+            return read_parameter(p.detach(), extra, code)
+        from ._distributed import as_its_parameter, local  # needs torch.distributed
+
+        return as_its_parameter(read_parameter(local(p), local(extra), code), p)
 
 
 def move_number(groups: list[dict[str, Any]], name: str, device: torch.device) -> Tensor:
@@ -171,7 +185,7 @@ def step_sizes(
     start = 0.0 if init_eta is not None else float(group["reps_rel"]) * (1 + size.sqrt())
     rbar = torch.where(first, start + torch.zeros_like(rbar), torch.maximum(rbar, moved.sqrt()))
     whole = kept + squares + float(group["eps"]) * first.to(kept.dtype)
-    eta = torch.where(whole > 0, factor(group["lr"]) * rbar / whole.sqrt(), torch.zeros_like(rbar))
+    eta = torch.where(whole > 0, factor(group["lr"], rbar.device) * rbar / whole.sqrt(), torch.zeros_like(rbar))
     eta = torch.where(whole.isnan(), whole, eta)
     if init_eta is not None:
         eta = torch.where(first, float(init_eta), eta)

@@ -22,6 +22,8 @@ from ._switches import KAHAN, MASTER, SPLIT_MASTER
 # What cuts a distributed parameter: mesh dimensions along its first dimension, and along others.
 ROWS_CUT, COLUMNS = ("rows",), ("columns",)
 EVERYWHERE = (*ROWS_CUT, *COLUMNS)
+# What a rounding mode keeps for each element of a 16-bit parameter.
+EXTRA_NAMES = {KAHAN: "compensation", SPLIT_MASTER: "master_low", MASTER: "master"}
 _ALIGNMENT = 64  # elements: each parameter starts a cache line, whatever the dtype
 
 
@@ -188,12 +190,9 @@ def _extra_dtype(rounding: int, dtype: torch.dtype) -> tuple[str, torch.dtype] |
     """Name and dtype of what a rounding mode keeps for each element of a 16-bit parameter."""
     if dtype not in (torch.bfloat16, torch.float16):
         return None
-    kept = {
-        KAHAN: ("compensation", dtype),
-        SPLIT_MASTER: ("master_low", torch.int16),
-        MASTER: ("master", torch.float32),
-    }
-    return kept.get(rounding)
+    if rounding not in EXTRA_NAMES:
+        return None
+    return EXTRA_NAMES[rounding], {SPLIT_MASTER: torch.int16, MASTER: torch.float32}.get(rounding, dtype)
 
 
 def row_count(p: Tensor) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import reduce
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -249,10 +250,11 @@ class GroupKernel:
         if self.group["state_dtype"] is not None:
             return self.group["state_dtype"]
         state = self.optimizer.state.get(p, {})
-        for kind in self.optimizer.states(self.group):
-            if not kind.like_parameter and isinstance(state.get(kind.name), Tensor):
-                dtype = state[kind.name].dtype
-                return dtype.to_real() if dtype.is_complex else dtype
+        given = [state.get(kind.name) for kind in self.optimizer.states(self.group) if not kind.like_parameter]
+        dtypes = {x.dtype.to_real() if x.is_complex() else x.dtype for x in given if isinstance(x, Tensor)}
+        floating = [dtype for dtype in dtypes if dtype.is_floating_point]
+        if floating:  # saved by another optimizer they may differ: the widest holds them all
+            return reduce(torch.promote_types, floating)
         dtype = p.dtype.to_real() if p.is_complex() else p.dtype
         return self.optimizer.default_state_dtype(dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar, Literal, NamedTuple, Unpack
 
 import torch
@@ -111,6 +112,16 @@ class OPTAMSGrad(FusedOptimizer):
     def default_state_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """Float32 beside 16-bit parameters: w goes on from step to step, and parameters are made of it."""
         return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+    def check_states(self, group: dict[str, Any], dtype: torch.dtype) -> None:
+        """Warn of a w in 16 bits, which small steps would leave where it is; parameters are made of it."""
+        if dtype in _WIDE and group["rounding"] != "stochastic":
+            warnings.warn(
+                f"OPTAMSGrad: parameters are made of the state `half_step`, in {dtype} now, in which small steps are lost; "
+                'pass state_dtype=torch.float32 or rounding="stochastic"',
+                UserWarning,
+                stacklevel=2,
+            )
 
     def hyper(self, group: dict[str, Any]) -> list[float]:
         """The hyper-parameters of the formula."""

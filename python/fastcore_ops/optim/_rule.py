@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ._reference import Formula
@@ -76,9 +77,16 @@ def named(names: tuple[str, ...], hyper: list[float], product: float = 1.0, numb
     return SimpleNamespace(**values, product=product, number=number, without_decay=without_decay)
 
 
-def factor(lr: float | Tensor) -> float | Tensor:
-    """A learning rate as a factor of sums: what a tensor holds, in float64 and without dimensions."""
-    return lr.double().reshape(()) if isinstance(lr, Tensor) else lr
+def beside(number: Tensor, device: torch.device) -> Tensor:
+    """A number where an operator of ``device`` reads it: there, or on the host; from elsewhere it is copied, as torch does."""
+    if number.device == device or number.device.type == "cpu":
+        return number
+    return number.to(device, non_blocking=device.type != "cpu")
+
+
+def factor(lr: float | Tensor, device: torch.device) -> float | Tensor:
+    """A learning rate as a factor of sums there: what a tensor holds, in float64 and without dimensions."""
+    return beside(lr, device).double().reshape(()) if isinstance(lr, Tensor) else lr
 
 
 def number(value: float | bool | Tensor | None) -> float:

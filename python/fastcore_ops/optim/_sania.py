@@ -146,7 +146,7 @@ class SANIA(FusedOptimizer):
             call.sums = call.measure(SUMS.op, scaling, self.hyper(call.group), call.flat.states)
         size = step_size(_on_device(self._loss, device), total(calls, device)[0])
         for call in calls:
-            made = (factor(call.group["lr"]) * size).to(call.device, torch.float64)
+            made = (factor(call.group["lr"], device) * size).to(call.device, torch.float64)
             call.numbers = made.expand(1, len(call.params))
         self._loss = None
 
