@@ -8,6 +8,11 @@ namespace fc {
 constexpr int kWarp = 32;
 constexpr unsigned kFullWarp = 0xffffffffu;
 
+struct MinOp {
+  template <class T>
+  __device__ T operator()(T a, T b) const { return b < a ? b : a; }
+};
+
 struct SumOp {
   template <class T>
   __device__ T operator()(T a, T b) const { return a + b; }

@@ -6,6 +6,15 @@
 
 namespace fc::optim {
 
+// How a parameter is projected, as the caller has decided.
+enum Projection { none = 0, of_rows = 1, of_whole = 2 };
+
+// What is taken out along the parameter, per unit of it: of |p|^2 and <p, direction>.
+FC_H double share_along(const double* sums, double eps) {
+  const double length = __builtin_sqrt(sums[0]) + eps;
+  return sums[0] == 0 ? 0.0 : sums[1] / (length * length);
+}
+
 // exp_avg, exp_avg_sq.
 struct AdamP {
   static constexpr int states = 2;
@@ -80,6 +89,19 @@ struct SGDP {
     const T decay = projected ? c.decay_projected : c.decay;
     if (decay != T(1)) p *= decay;
     p -= u * c.lr;
+  }
+};
+
+// |p|^2 and <p, direction> of a projected rule, as a measuring rule that writes nothing.
+template <class Rule>
+struct DirectionSums : Rule {
+  static constexpr int sums = 2;
+  static constexpr unsigned read_only = ~0u;
+
+  template <class T, class V>
+  FC_HD static void measure(const typename Rule::template Step<T>& c, V p, V g, V* s, V* left, V* right) {
+    left[0] = right[0] = left[1] = p;
+    right[1] = Rule::direction(c, p, g, s);
   }
 };
 

@@ -26,19 +26,20 @@ struct Piece {
 };
 
 __device__ inline Piece piece_of_block(const BlockMap& map) {
-  const int64_t b = blockIdx.x, i = parameter_of_block(map, b), begin = (b - map.first_block[i]) * kBlockElements;
-  const int64_t count = map.entries[i].count, end = begin + kBlockElements;
+  const int64_t b = blockIdx.x, i = parameter_of_block(map, b);
+  const int64_t elements = map.rows ? map.rows[i].block_elements() : kBlockElements;
+  const int64_t begin = (b - map.first_block[i]) * elements, count = map.entries[i].count, end = begin + elements;
   return {i, begin, end < count ? end : count};
 }
 
-// Whether this block is the last of the launch to come here; what the others wrote before is there then. All threads must
-// call it, once.
-__device__ inline bool is_last_block(uint32_t* blocks_done) {
+// Whether this block is the last of so many to come here; what the others wrote before is there then. All threads must call
+// it, once.
+__device__ inline bool is_last_block(uint32_t* blocks_done, int64_t blocks) {
   FC_SHARED(bool, last, [1]);
   __syncthreads();
   if (threadIdx.x == 0) {
     __threadfence();
-    last[0] = atomicAdd(blocks_done, 1u) == gridDim.x - 1;
+    last[0] = int64_t(atomicAdd(blocks_done, 1u)) == blocks - 1;
     __threadfence();
   }
   __syncthreads();

@@ -11,7 +11,7 @@ template <class Rule, class T>
 struct BlockStep {
   typename Rule::template Step<T> step;
   Prologue prologue;
-  RandomKey keys[kMostStates + 1];
+  RandomKey keys[2][kMostStates + 1];  // for places before and after the next multiple of 2^32
   double hyper[kMostHyper], own[kMostNumbers];
 };
 
@@ -41,8 +41,24 @@ __device__ __attribute__((noinline)) void prepare_block(const Launch& launch, in
   }
   block.prologue = make_prologue(launch.side, launch.grad_scale.read(), column, launch.columns);
   if (launch.rounding != stochastic) return;
-  for (int slot = 0; slot <= Rule::states; ++slot)
-    block.keys[slot] = random_key(launch.seed, t, entry.id, slot, (entry.place + begin) >> 32);
+  const int64_t upper = (entry.place + begin) >> 32, end = (entry.place + begin + kBlockElements) >> 32;
+  for (int64_t k = 0; k <= end - upper; ++k)
+    for (int slot = 0; slot <= Rule::states; ++slot)
+      block.keys[k][slot] = random_key(launch.seed, t, entry.id, slot, upper + k);
+}
+
+// Counters and products of all parameters go on by one step, the empty ones' too, and once where a parameter has several
+// entries.
+template <class Rule, class T>
+__device__ void advance_counters(const Launch& launch, double* hyper) {
+  const Counters& counters = launch.counters;
+  for (int64_t i = threadIdx.x; i < launch.map.n; i += kThreads) {
+    if (launch.map.rows && launch.map.rows[i].head != i) continue;
+    const int64_t slot = launch.map.entries[i].slot;
+    const double t = counters.next(slot);
+    if (counters.products) Rule::template prepare<T>(hyper, t, counters.products + slot);
+    counters.write(slot, t);
+  }
 }
 
 // The storage of a rule's k-th state: S, or that of the parameter for what merely copies it or the gradient.
@@ -68,14 +84,15 @@ struct Elements {
   using State = StateStorage<Rule, k, P, S>;
 
   const GradientStep<T> gradient_step;
-  const RandomKey* keys;
+  const RandomKeys keys;
   P* p;
   const P* g;
   char *extra, *s[Rule::states + 1];
   bool aligned;
 
-  __device__ Elements(const Launch& launch, const BlockStep<Rule, T>& block, const Entry& entry, int64_t begin)
-      : gradient_step(block.prologue), keys(block.keys), p(static_cast<P*>(entry.parameter) + begin),
+  template <class Block>
+  __device__ Elements(const Launch& launch, const Block& block, const Entry& entry, int64_t begin)
+      : gradient_step(block.prologue), keys{block.keys[0], uint32_t(entry.place + begin)}, p(static_cast<P*>(entry.parameter) + begin),
         g(static_cast<const P*>(entry.gradient) + begin),
         extra(static_cast<char*>(launch.extra) + (entry.start + begin) * launch.extra_bytes) {
     uint64_t addresses = uint64_t(p) | uint64_t(g) | uint64_t(extra);
@@ -86,20 +103,27 @@ struct Elements {
     aligned = addresses % 16 == 0;
   }
 
-  // All elements of the block, of which there are `count`: in vectors as far as that goes.
+  // All elements of the block, of which there are `count`: body(position, parameter, gradient, states).
   template <class Body>
-  __device__ void all(const Launch& launch, int64_t place, int count, const Body& body) const {
-    const int whole = aligned ? count / width * width : 0;
-    const int64_t rounding = launch.rounding, bytes = launch.extra_bytes;
-    for (int j = int(threadIdx.x) * width; j < whole; j += kThreads * width)
-      some<width>(rounding, bytes, uint32_t(place), j, body);
-    for (int j = whole + int(threadIdx.x); j < count; j += kThreads) some<1>(rounding, bytes, uint32_t(place), j, body);
+  __device__ void all(const Launch& launch, int count, const Body& body) const {
+    shared_out(launch, 0, count, int(threadIdx.x), kThreads, body);
   }
+
+  // Elements [first, first + count) of the block by `lanes` threads, of which this is one: in vectors as far as that goes.
+  template <class Body>
+  __device__ void shared_out(const Launch& launch, int first, int count, int lane, int lanes, const Body& body) const {
+    const int whole = begins_vector(first) ? count / width * width : 0;
+    const int64_t rounding = launch.rounding, bytes = launch.extra_bytes;
+    for (int j = lane * width; j < whole; j += lanes * width) some<width>(rounding, bytes, first + j, body);
+    for (int j = whole + lane; j < count; j += lanes) some<1>(rounding, bytes, first + j, body);
+  }
+
+  __device__ bool begins_vector(int j) const { return aligned && j % width == 0; }
 
  private:
   // `width` elements from the j-th on.
   template <int width, class Body>
-  __device__ void some(int64_t rounding, int64_t extra_bytes, uint32_t place, int64_t j, const Body& body) const {
+  __device__ void some(int64_t rounding, int64_t extra_bytes, int64_t j, const Body& body) const {
     using Whole = Parameter<T, P, width>;
     T x[width] = {}, state[Rule::states + 1][width];
     Raw<P> raw[width];
@@ -116,21 +140,21 @@ struct Elements {
     for (int l = 0; l < width; ++l) {
       T own[Rule::states + 1];
       each_state<Rule>([&](auto k) { own[k] = state[k][l]; });
-      body(x[l], gradient_step.apply(x[l], decode<T, P>(raw[l])), own);
+      body(int(j) + l, x[l], gradient_step.apply(x[l], decode<T, P>(raw[l])), own);
       each_state<Rule>([&](auto k) { state[k][l] = own[k]; });
     }
-    each_state<Rule>([&](auto k) { write_state<k, width>(rounding, place + uint32_t(j), j, state[k]); });
+    each_state<Rule>([&](auto k) { write_state<k, width>(rounding, j, state[k]); });
     if constexpr (store_parameter)
-      Whole::write(p + j, extra + j * extra_bytes, rounding, x, keys[0], place + uint32_t(j));
+      Whole::write(p + j, extra + j * extra_bytes, rounding, x, keys, keys.begin + uint32_t(j));
   }
 
   template <int k, int width>
-  __device__ void write_state(int64_t rounding, uint32_t place, int64_t j, const T* values) const {
+  __device__ void write_state(int64_t rounding, int64_t j, const T* values) const {
     if constexpr ((Rule::read_only >> k & 1) == 0) {
       Raw<State<k>> raw[width];
       if (sizeof(State<k>) == 2 && rounding == stochastic) {
 #pragma unroll
-        for (int l = 0; l < width; ++l) raw[l] = encode<State<k>>(values[l], random_bits(keys[k + 1], place + l));
+        for (int l = 0; l < width; ++l) raw[l] = encode<State<k>>(values[l], keys.bits(k + 1, keys.begin + uint32_t(j + l)));
       } else {
 #pragma unroll
         for (int l = 0; l < width; ++l) raw[l] = encode<State<k>>(values[l]);

@@ -75,4 +75,10 @@ struct Scaled {
   }
 };
 
+// The same, row by row: what the rows of a parameter share.
+struct ScaledRows : NoStep {
+  static constexpr int states = 0;
+  static constexpr unsigned read_only = 0, like_parameter = 0;
+};
+
 }  // namespace fc::optim

@@ -1,14 +1,12 @@
-// The quantile of each gradient's magnitudes, for clipping coordinate by coordinate: X. Pan, Y. Li, "Toward Understanding Why
-// Adam Converges Faster Than SGD for Transformers" (2023). Selection by the digits of the bits, from the highest on, so that
-// nothing is copied and the answer is exact; NaN counts as largest.
+// The quantile of each gradient's magnitudes, for clipping coordinate by coordinate.
 #include <torch/csrc/stable/library.h>
 
 #include "cpu_driver.h"
+#include "quantile.h"
 
 namespace fc::optim {
 namespace {
 
-constexpr int kDigitBits = 11, kBins = 1 << kDigitBits;
 constexpr int64_t kMostBlocks = 64;  // histograms side by side
 
 using Histogram = std::array<int64_t, kBins>;
@@ -36,20 +34,19 @@ class Magnitudes {
       each_run(args_, base_, begin, std::min(kStep, end - begin), [&](const Chunk& chunk) {
         staging_(chunk, false, false, [&](const Block& block) {
           loop(block, prologue_, found);
-          for (int64_t j = 0; j < block.count; ++j) visit(bit_cast<Bits>(found[j]) & (~Bits(0) >> 1));  // -0 is 0
+          for (int64_t j = 0; j < block.count; ++j) visit(magnitude_bits(found[j]));
         });
       });
   }
 
-  // How many of those that begin with the digits of `prefix` above `shift + width` have which next digit.
-  Histogram count(Bits prefix, int shift, int width, bool share) const {
+  // How many of those that begin with the digits of `prefix` have which next one.
+  Histogram count(Bits prefix, Digit digit, bool share) const {
     const Blocks blocks = cut_blocks(size_, kPiece, kMostBlocks);
     std::vector<Histogram> parts(blocks.count);
-    const int above = shift + width;
     for_blocks(blocks, [&](int64_t block, int64_t begin, int64_t end) {
       Histogram& bins = parts[block];
       each(begin, end, [&](Bits bits) {
-        if (above >= kBits || bits >> above == prefix >> above) ++bins[(bits >> shift) & Bits((1 << width) - 1)];
+        if (digit.follows(bits, prefix)) ++bins[digit.of(bits)];
       });
     }, share);
     for (int64_t block = 1; block < blocks.count; ++block)
@@ -83,13 +80,13 @@ std::pair<bits_of<T>, int64_t> select_rank(const Magnitudes<T>& values, int64_t 
   bits_of<T> prefix = 0;
   int64_t below = 0, equal = values.size();
   for (int above = Magnitudes<T>::kBits; above > 0;) {
-    const int width = std::min(kDigitBits, above), shift = above - width;
-    const Histogram bins = values.count(prefix, shift, width, share);
-    int digit = 0;
-    while (below + bins[digit] <= rank) below += bins[digit++];
-    equal = bins[digit];
-    prefix |= bits_of<T>(digit) << shift;
-    above = shift;
+    const Digit digit(above);
+    const Histogram bins = values.count(prefix, digit, share);
+    int found = 0;
+    while (below + bins[found] <= rank) below += bins[found++];
+    equal = bins[found];
+    prefix |= bits_of<T>(found) << digit.shift;
+    above = digit.shift;
   }
   return {prefix, below + equal};
 }
@@ -98,10 +95,9 @@ std::pair<bits_of<T>, int64_t> select_rank(const Magnitudes<T>& values, int64_t 
 template <class T>
 double quantile_of(const Magnitudes<T>& values, double q, bool share) {
   if (values.size() == 0) return Limits<double>::infinity;
-  const double at = q * double(values.size() - 1);
-  const int64_t rank = std::min(int64_t(at), values.size() - 1);
+  const auto [rank, rest] = rank_of(q, values.size());
   const auto [bits, up_to] = select_rank(values, rank, share);
-  const double low = double(bit_cast<T>(bits)), rest = at - double(rank);
+  const double low = double(bit_cast<T>(bits));
   if (rest == 0 || rank + 1 < up_to) return low;
   return low + rest * (double(bit_cast<T>(values.next(bits, share))) - low);
 }

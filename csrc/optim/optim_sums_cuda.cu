@@ -6,25 +6,27 @@
 namespace fc::optim {
 namespace {
 
-void check_rows(const char* op, const StepArguments& args) {
-  for (int64_t i = 0; i < args.count(); ++i)
-    FC_CHECK(Layout(args.params[i]).rows_in_order(), op, ": a parameter's rows do not stand one after the other");
-}
-
-// Two launches: blocks, then what they have found is added.
+// Two launches: blocks, then what they have found is added. One where all rows fit blocks.
 template <class Rule, class T, class P, class S>
 Tensor measure_on_device(const char* op, const StepArguments& args, bool by_row) {
   const Table table(op, args, preparation<Rule, T>(), false, by_row);
   const Launch step = table.launch();
   const Tensor& like = args.params[0];
-  Tensor out = new_tensor<double>(like, {Rule::sums, table.entries()});
-  if (table.entries() == 0) return out;
+  const Tensor out = new_tensor<double>(like, {Rule::sums, by_row ? table.rows() : table.entries()});
   const Tensor partial = new_tensor<double>(like, {table.blocks(), Rule::sums});
   const cudaStream_t stream = current_stream(like);
-  if (table.blocks() > 0)
-    launch(measure_kernel<Rule, T, P, S>, unsigned(table.blocks()), kThreads, 0, stream, step, data<double>(partial));
-  launch(add_sums_kernel<Rule::sums>, unsigned(table.entries()), kThreads, 0, stream, step.map, data<double>(partial),
-         data<double>(out));
+  const unsigned blocks = unsigned(table.blocks()), entries = unsigned(table.entries());
+  if (blocks > 0 && by_row)
+    launch(measure_rows_kernel<Rule, T, P, S>, blocks, kThreads, 0, stream, step, data<double>(partial), data<double>(out),
+           table.rows());
+  else if (blocks > 0)
+    launch(measure_kernel<Rule, T, P, S>, blocks, kThreads, 0, stream, step, data<double>(partial));
+  if (by_row && table.all_rows_fit()) return out;
+  if (by_row)
+    launch(add_row_sums_kernel<Rule::sums>, entries, kThreads, 0, stream, step.map, data<double>(partial), data<double>(out),
+           table.rows());
+  else
+    launch(add_sums_kernel<Rule::sums>, entries, kThreads, 0, stream, step.map, data<double>(partial), data<double>(out));
   return out;
 }
 

@@ -13,9 +13,6 @@ struct Task {
   int64_t parameter, first, count, row, long_row;
 };
 
-// How a parameter is projected, as the caller has decided.
-enum Projection { none = 0, of_rows = 1, of_whole = 2 };
-
 struct Tasks {
   std::vector<Task> all;
   std::vector<size_t> of_long_rows;  // places in `all`
@@ -62,12 +59,6 @@ class ProjectRun {
   }
 
  private:
-  // What is taken out along the parameter, per unit of it.
-  double share(const double* sums) const {
-    const double length = std::sqrt(sums[0]) + eps_;
-    return sums[0] == 0 ? 0.0 : sums[1] / (length * length);
-  }
-
   void add_sums(const Task& task, int64_t first, int64_t count, double* sums) const {
     each_run(args_, bases_.chunks[task.parameter], first, count, [&](const Chunk& chunk) {
       staging_(chunk, false, false, [&](const Block& block) {
@@ -90,7 +81,7 @@ class ProjectRun {
       });
     for (size_t k = 0; k < places.size(); ++k)
       for (int s = 0; s < 2; ++s) sums[tasks_.all[places[k]].long_row][s] += partial[k][s];
-    for (const auto& found : sums) shares_.push_back(share(found.data()));
+    for (const auto& found : sums) shares_.push_back(share_along(found.data(), eps_));
   }
 
   void run(const Task& task) const {
@@ -99,7 +90,7 @@ class ProjectRun {
     for (int64_t first = task.first; first < task.first + task.count; first += task.row) {
       double sums[2] = {};
       add_sums(task, first, task.row, sums);
-      move(task, first, task.row, share(sums), true);
+      move(task, first, task.row, share_along(sums, eps_), true);
     }
   }
 
@@ -155,9 +146,9 @@ inline void scale_rows(const char* op, StepArguments&& args, const Tensor& sizes
   with_type(op, args.parameter_dtype(), args.state_dtype(), [&](auto number) {
     using T = decltype(number);
     const auto loop = FC_PICK_ISA(step_block<Scaled, T>);
+    for (int64_t i = 0; i < args.count(); ++i) args.advance(i);  // first: random bits are of this step
     const Bases bases(args);
     const Staging staging(args, Scaled::read_only, true);
-    for (int64_t i = 0; i < args.count(); ++i) args.advance(i);
     for_blocks(cut_blocks(int64_t(tasks.all.size()), 1, 4096), [&](int64_t, int64_t begin, int64_t end) {
       for (int64_t k = begin; k < end; ++k) {
         const Task& task = tasks.all[k];

@@ -81,6 +81,16 @@ __device__ Raw<S> encode(T x, uint32_t random) {
   else return bit_cast<Raw<S>>(x);
 }
 
+// Random bits of a block's elements. Its places may pass a multiple of 2^32, where another key begins.
+struct RandomKeys {
+  const RandomKey* keys;
+  uint32_t begin;  // place of the first element
+
+  __device__ uint32_t bits(int slot, uint32_t place) const {
+    return random_bits(keys[(place < begin ? kMostStates + 1 : 0) + slot], place);
+  }
+};
+
 // A parameter as its rule sees it, and how it goes back. `extra`: compensation, low bits or master, by the mode.
 template <class T, class P, int width>
 struct Parameter {
@@ -103,12 +113,12 @@ struct Parameter {
     for (int l = 0; l < width; ++l) x[l] = decode<T, P>(raw[l]);
   }
 
-  static __device__ void write(P* p, char* extra, int64_t rounding, const T* x, const RandomKey& key,
+  static __device__ void write(P* p, char* extra, int64_t rounding, const T* x, const RandomKeys& keys,
                                uint32_t place) {
     Raw<P> raw[width];
     if (narrow && rounding == stochastic) {
 #pragma unroll
-      for (int l = 0; l < width; ++l) raw[l] = encode<P>(x[l], random_bits(key, place + l));
+      for (int l = 0; l < width; ++l) raw[l] = encode<P>(x[l], keys.bits(0, place + l));
     } else {
 #pragma unroll
       for (int l = 0; l < width; ++l) raw[l] = encode<P>(x[l]);

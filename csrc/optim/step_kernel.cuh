@@ -4,18 +4,6 @@
 
 namespace fc::optim {
 
-// Counters and products of all parameters go on by one step, the empty ones' too.
-template <class Rule, class T>
-__device__ void advance_counters(const Launch& launch, double* hyper) {
-  const Counters& counters = launch.counters;
-  for (int64_t i = threadIdx.x; i < launch.map.n; i += kThreads) {
-    const int64_t slot = launch.map.entries[i].slot;
-    const double t = counters.next(slot);
-    if (counters.products) Rule::template prepare<T>(hyper, t, counters.products + slot);
-    counters.write(slot, t);
-  }
-}
-
 // gate: no spills
 template <class Rule, class T, class P, class S>
 __global__ void __launch_bounds__(kThreads, 2) step_kernel(const __grid_constant__ Launch launch) {
@@ -29,11 +17,11 @@ __global__ void __launch_bounds__(kThreads, 2) step_kernel(const __grid_constant
     const Entry& entry = launch.map.entries[piece.i];
     const Elements<Rule, T, P, S, true> elements(launch, block[0], entry, piece.begin);
     const auto step = block[0].step;  // a copy: nothing that is stored can change it
-    elements.all(launch, entry.place + piece.begin, int(piece.end - piece.begin),
-                 [&](T& x, T g, T* s) { Rule::apply(step, x, g, s); });
+    elements.all(launch, int(piece.end - piece.begin),
+                 [&](int, T& x, T g, T* s) { Rule::apply(step, x, g, s); });
   }
   if (launch.counters.steps != nullptr)
-    if (is_last_block(launch.counters.blocks_done) && !skipped) advance_counters<Rule, T>(launch, block[0].hyper);
+    if (is_last_block(launch.counters.blocks_done, gridDim.x) && !skipped) advance_counters<Rule, T>(launch, block[0].hyper);
 }
 
 }  // namespace fc::optim

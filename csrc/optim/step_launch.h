@@ -15,11 +15,25 @@ struct Entry {
   int64_t column, place;  // column: of the coefficients; place: of its first element in the whole parameter
 };
 
+// The rows of an entry where a launch looks at rows: those of a parameter if a block has room for one, else a single one.
+struct RowSpan {
+  int64_t length, rows;  // elements of a row; rows
+  int64_t first;         // place of its first row among the rows of all parameters
+  int64_t head, tail;    // the entries of its parameter: [head, tail)
+
+  FC_HD bool fits() const { return length <= kBlockElements; }
+  // Blocks of rows that fit have whole ones.
+  FC_HD int64_t block_elements() const {
+    return fits() && length > 0 ? kBlockElements / length * length : kBlockElements;
+  }
+};
+
 // Which blocks belong to which entry: first_block[i] of `n` never falls; behind them stands the number of blocks.
 struct BlockMap {
   const int64_t* first_block;
   const Entry* entries;
   int64_t n;
+  const RowSpan* rows;  // null: nobody looks at rows
 };
 
 // One number, on the device or known already.

@@ -90,14 +90,20 @@ inline void check_places(const char* op, const StepArguments& args, int numbers)
   FC_CHECK(args.hyper.size() <= size_t(kMostHyper), op, ": too many hyper-parameters");
 }
 
+inline void check_rows(const char* op, const StepArguments& args) {
+  for (int64_t i = 0; i < args.count(); ++i)
+    FC_CHECK(Layout(args.params[i]).rows_in_order(), op, ": a parameter's rows do not stand one after the other");
+}
+
 inline Number number_of(const std::optional<Tensor>& tensor, double without) {
   if (!tensor) return {nullptr, without, false};
   if (!is_on_device(*tensor)) return {nullptr, read_number(*tensor), false};
   return {tensor->data_ptr(), 0, tensor->scalar_type() == ScalarType::Double};
 }
 
-// The table of a launch, in words of 8 bytes: the blocks done so far, first blocks, entries, what the host knows of
-// coefficients and steps. `advance`: this is a step, not a look at what is there before one.
+// The table of a launch, in words of 8 bytes: the blocks done so far, first blocks, entries, their rows, what the host knows
+// of coefficients and steps. `advance`: this is a step, not a look at what is there before one. `by_row`: one that looks at
+// rows.
 class Table {
  public:
   Table(const char* op, const StepArguments& args, const Preparation& preparation, bool advance, bool by_row)
@@ -107,7 +113,8 @@ class Table {
     list_entries();
     FC_CHECK(first_block_.back() <= std::numeric_limits<int32_t>::max(), op, ": too many elements for one launch");
     at_entries_ = kHead + int64_t(first_block_.size());
-    at_coefficients_ = at_entries_ + entries() * kEntryWords;
+    at_rows_ = at_entries_ + entries() * kEntryWords;
+    at_coefficients_ = at_rows_ + int64_t(spans_.size()) * kSpanWords;
     at_prepared_ = at_coefficients_ + (coefficients_on_host_ ? args.coefficients->numel() : 0);
     upload_.emplace(args.params[0], at_prepared_ + int64_t(prepared_.size()) / 8);
     fill(upload_->at_host());
@@ -116,11 +123,14 @@ class Table {
 
   int64_t entries() const { return int64_t(entries_.size()); }
   int64_t blocks() const { return first_block_.back(); }
+  int64_t rows() const { return rows_; }
+  bool all_rows_fit() const { return all_rows_fit_; }  // and none is empty
 
   Launch launch() const {
     int64_t* words = upload_->at_device();
     Launch made{};
-    made.map = {words + kHead, reinterpret_cast<const Entry*>(words + at_entries_), entries()};
+    made.map = {words + kHead, reinterpret_cast<const Entry*>(words + at_entries_), entries(),
+                by_row_ ? reinterpret_cast<const RowSpan*>(words + at_rows_) : nullptr};
     const bool on_device = prepared_.empty();
     made.counters = {on_device ? args_.steps.data_ptr() : nullptr, args_.steps.scalar_type() == ScalarType::Double,
                      on_device ? data<double>(args_.products) : nullptr,
@@ -142,7 +152,7 @@ class Table {
   }
 
  private:
-  static constexpr int64_t kHead = 2, kEntryWords = sizeof(Entry) / 8;
+  static constexpr int64_t kHead = 2, kEntryWords = sizeof(Entry) / 8, kSpanWords = sizeof(RowSpan) / 8;
 
   // As on the CPU: parameters with the same count share what is made of it, unless they have numbers of their own.
   void prepare_steps(bool advance) {
@@ -162,17 +172,34 @@ class Table {
 
   void list_entries() {
     first_block_.push_back(0);
-    const int64_t bytes = bytes_of(args_.parameter_dtype());
     for (int64_t i = 0; i < args_.count(); ++i) {
-      const int64_t rows = by_row_ ? Layout(args_.params[i]).rows() : 1, count = rows > 0 ? args_.size(i) / rows : 0;
-      for (int64_t row = 0; row < rows; ++row) {
-        const int64_t place = row * count;
-        entries_.push_back({static_cast<char*>(args_.params[i].data_ptr()) + place * bytes,
-                            static_cast<const char*>(args_.grads[i].data_ptr()) + place * bytes, count,
-                            args_.start(i) + place, args_.slot(i), args_.id(i), prepared_of_.empty() ? 0 : prepared_of_[i], i,
-                            place + args_.place(i)});
-        first_block_.push_back(first_block_.back() + (count + kBlockElements - 1) / kBlockElements);
-      }
+      if (by_row_) list_rows(i);
+      else add_entry(i, 0, args_.size(i), kBlockElements);
+    }
+  }
+
+  void add_entry(int64_t i, int64_t place, int64_t count, int64_t block_elements) {
+    const int64_t bytes = bytes_of(args_.parameter_dtype());
+    entries_.push_back({static_cast<char*>(args_.params[i].data_ptr()) + place * bytes,
+                        static_cast<const char*>(args_.grads[i].data_ptr()) + place * bytes, count, args_.start(i) + place,
+                        args_.slot(i), args_.id(i), prepared_of_.empty() ? 0 : prepared_of_[i], i, place + args_.place(i)});
+    first_block_.push_back(first_block_.back() + (count + block_elements - 1) / block_elements);
+  }
+
+  void list_rows(int64_t i) {
+    const int64_t rows = Layout(args_.params[i]).rows(), length = rows > 0 ? args_.size(i) / rows : 0, head = entries();
+    RowSpan span{length, rows, rows_, head, head + 1};
+    rows_ += rows;
+    const bool apart = !span.fits();  // each row an entry
+    all_rows_fit_ &= !apart && length > 0;
+    if (apart) {
+      span.rows = 1;
+      span.tail = head + rows;
+    }
+    for (int64_t k = 0; k < (apart ? rows : 1); ++k) {
+      add_entry(i, k * length, span.rows * length, span.block_elements());
+      spans_.push_back(span);
+      ++span.first;
     }
   }
 
@@ -180,6 +207,7 @@ class Table {
     words[0] = words[1] = 0;
     std::copy(first_block_.begin(), first_block_.end(), words + kHead);
     if (!entries_.empty()) std::memcpy(words + at_entries_, entries_.data(), entries_.size() * sizeof(Entry));
+    if (!spans_.empty()) std::memcpy(words + at_rows_, spans_.data(), spans_.size() * sizeof(RowSpan));
     if (coefficients_on_host_)
       std::memcpy(words + at_coefficients_, data<double>(*args_.coefficients), size_t(at_prepared_ - at_coefficients_) * 8);
     if (!prepared_.empty()) std::memcpy(words + at_prepared_, prepared_.data(), prepared_.size());
@@ -187,11 +215,12 @@ class Table {
 
   const StepArguments& args_;
   Preparation preparation_;
-  bool by_row_, coefficients_on_host_;
+  bool by_row_, coefficients_on_host_, all_rows_fit_ = true;
   std::vector<Entry> entries_;
+  std::vector<RowSpan> spans_;
   std::vector<int64_t> first_block_, prepared_of_;
   std::vector<unsigned char> prepared_;
-  int64_t at_entries_, at_coefficients_, at_prepared_;
+  int64_t at_entries_, at_rows_, at_coefficients_, at_prepared_, rows_ = 0;
   std::optional<Upload> upload_;
 };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ VARIANTS = (
     ("adabelief", 3), ("grams", 2), ("sgd", 0), ("sgd", 1), ("lion", 1), ("adagrad", 1), ("diffgrad", 3),
     ("madgrad", 2), ("madgrad", 3), ("mirror_madgrad", 2), ("exponentiated_sgd", 0), ("exponentiated_sgd", 1),
     ("exponentiated_adamw", 2), ("scaled", 0), ("sania", 1), ("fedspeed", 2), ("fedspeed", 3), ("opt_amsgrad", 6),
+    ("adamp", 2), ("sgdp", 1),
 )  # fmt: skip
 # The state in the parameter's dtype.
 LIKE_PARAMETER = {("diffgrad", 3): 2, ("madgrad", 3): 2, ("fedspeed", 2): 1, ("fedspeed", 3): 1}
@@ -97,23 +99,25 @@ def problem(
     states: int,
     pair: tuple[torch.dtype, torch.dtype] = (F32, F32),
     rounding: int = NEAREST,
-    sizes: Sequence[int] = SIZES,
+    sizes: Sequence[int | tuple[int, ...]] = SIZES,
     step: float = 6.0,
     move: int = 0,
     scalars: torch.dtype = F32,
     **changes: Any,
 ) -> Problem:
-    """The same arguments at every call. ``move``: how far data stand beside a multiple of 16 bytes."""
+    """The same arguments at every call. ``sizes``: or shapes. ``move``: how far data stand beside a multiple of 16 bytes."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=F64)
 
     p_dtype, s_dtype = pair
-    starts = list(itertools.accumulate((-(-size // 64) * 64 for size in sizes), initial=0))
+    shapes = [(size,) if isinstance(size, int) else size for size in sizes]
+    starts = list(itertools.accumulate((-(-math.prod(shape) // 64) * 64 for shape in shapes), initial=0))
     total, n = starts.pop() + 3, len(sizes)
-    empty = torch.zeros(0, dtype=p_dtype)
-    params, grads = ([_moved(draw(size).to(p_dtype), move) if size else empty for size in sizes] for _ in range(2))
+    params, grads = (
+        [_moved(draw(*shape).to(p_dtype), move if math.prod(shape) else 0) for shape in shapes] for _ in range(2)
+    )
     kept = [draw(total).square() * 0.1 for _ in range(states)]
     like = LIKE_PARAMETER.get((rule, states))
     has_product = RULES[rule].has_product

@@ -10,12 +10,17 @@ from fastcore_ops.optim._reference_step import _mix64, _scramble, round_stochast
 from fastcore_ops.optim._switches import STOCHASTIC
 
 from . import optim_checks as checks
+from . import optim_row_checks as row_checks
 from . import twin
 from .optim_problems import BF16, COMBINATIONS, F32, SIZES, VARIANTS, problem
 
 pytestmark = pytest.mark.cuda_on_cpu
 IN_ALL_ORDERS = ["first_step", "found_inf", "counters", "graph", "misaligned", "edges", "skipped_and_row_sums"]
 IN_ONE = ["prologue", "many", "bad_places", "sums", "kept_at_random"]
+
+
+ROWS_IN_ALL_ORDERS = ["all_ways", "skipped_rows", "quantile"]
+ROWS_IN_ONE = ["projected", "scaled_rows", "row_sums", "places_over_32_bits"]
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +59,18 @@ def test_optim(ordered, name):
 def test_optim_in_random_order(plain, name):
     plain.configure("random")
     getattr(checks, f"check_{name}")(plain)
+    plain.configure()
+
+
+@pytest.mark.parametrize("name", ROWS_IN_ALL_ORDERS)
+def test_optim_rows(ordered, name):
+    getattr(row_checks, f"check_{name}")(ordered)
+
+
+@pytest.mark.parametrize("name", ROWS_IN_ONE)
+def test_optim_rows_in_random_order(plain, name):
+    plain.configure("random")
+    getattr(row_checks, f"check_{name}")(plain)
     plain.configure()
 
 

@@ -146,6 +146,35 @@ def test_cuda_and_cpu_parameters_in_one_optimizer(variant):
     assert worst([p.detach().cpu() for p in mixed], alike) < 1e-5
 
 
+def long_rows():
+    """Rows, and a vector, of several blocks, and many short rows."""
+    shapes = ((3, 40_000), (1000, 25), (40, 3000), (70_001,), (5, 1))
+    return [normal(*shape, seed=i, dtype=torch.float32).requires_grad_() for i, shape in enumerate(shapes)]
+
+
+@pytest.mark.parametrize("variant", ["AdamP", "AdamP_nesterov", "SGDP", "SGDP_legacy", "AdaGradNorm_row", "AdamW"])
+def test_cuda_long_rows(variant):
+    cpu = long_rows()
+    gpu = on_device(cpu)
+    optimizers = make(variant, cpu, clip_quantile=0.8), make(variant, gpu, clip_quantile=0.8)
+    give_both(cpu, gpu, 0)
+    for optimizer in optimizers:
+        optimizer.step()
+    assert same_bits([q.detach().cpu() for q in gpu], cpu)
+
+
+def test_cuda_quantile_waits_for_nothing():
+    gpu = on_device(long_rows())
+    optimizer = make("AdamW", gpu, clip_quantile=0.8)
+    run(optimizer, gpu, 1)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_cuda_many_tensors():
     cpu = [normal(size % 7, seed=size, dtype=torch.float32).requires_grad_() for size in range(3000)]
     gpu = on_device(cpu)

@@ -60,19 +60,14 @@ def _quantile_fake(params, grads, steps, extra, index, *others):  # type: ignore
     return index.new_empty(len(params), dtype=torch.float64, device=params[0].device if params else index.device)
 
 
-_KERNELS = {  # elementwise?, projected?
-    (True, False): ("cpp", "cuda", "triton"),
-    (False, False): ("cpp", "cuda"),
-    (False, True): ("cpp",),
-}
 for _rule in RULES.values():
     _reference = make_projected_step(_rule) if _rule.op in PROJECTED else make_step(_rule)
-    _kernels = _KERNELS[_rule.op in ELEMENTWISE, _rule.op in PROJECTED]
+    _kernels = ("cpp", "cuda", "triton") if _rule.op in ELEMENTWISE else ("cpp", "cuda")
     _backend.register(f"optim_{_rule.op}_", _reference, _kernels)
     _native.register_fake(f"optim_{_rule.op}_", _writes_only)
-_backend.register("optim_scaled_rows_", scaled_rows, ("cpp",))
+_backend.register("optim_scaled_rows_", scaled_rows, ("cpp", "cuda"))
 _native.register_fake("optim_scaled_rows_", _writes_only)
-_backend.register("optim_quantile", quantile, ("cpp",))
+_backend.register("optim_quantile", quantile, ("cpp", "cuda"))
 _native.register_fake("optim_quantile", _quantile_fake)
 for _sums in SUMS.values():
     _backend.register(f"optim_{_sums.op}", make_sums(_sums), ("cpp", "cuda"))
