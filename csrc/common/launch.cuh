@@ -99,6 +99,22 @@ constexpr bool kHasPinnedMemory = true;
 constexpr bool kHasPinnedMemory = false;
 #endif
 
+// Whether a kernel may have 32764 bytes of arguments, as from CUDA 12.1 on, instead of 4096.
+#ifdef __CUDACC__
+constexpr bool kCompilesLargeArguments = CUDART_VERSION >= 12010;
+#else
+constexpr bool kCompilesLargeArguments = true;
+#endif
+inline bool takes_large_arguments() {
+#ifdef __CUDACC__
+  int driver = 0;
+  STD_CUDA_CHECK(cudaDriverGetVersion(&driver));
+  return kCompilesLargeArguments && driver >= 12010;
+#else
+  return true;
+#endif
+}
+
 // How much shared memory a block may have on the tensor's device: 227 KB on an H100, 99 KB on the smallest.
 inline size_t shared_bytes_per_block([[maybe_unused]] const torch::stable::Tensor& t) {
 #ifdef __CUDACC__

@@ -8,16 +8,19 @@
 
 namespace fc {
 
-constexpr int kUploadWords = 448;  // of a kernel's arguments, which have 4 KB
+// Words of a kernel's arguments: of those that every kernel may have, and of many.
+constexpr int kUploadWords = 448, kManyUploadWords = kCompilesLargeArguments ? 4080 : kUploadWords;
 
+template <int most>
 struct UploadWords {
-  int64_t words[kUploadWords];
+  int64_t words[most];
 };
 
 namespace {
 
-__global__ void upload_kernel(const UploadWords from, int count, int64_t* to) {
-  for (int k = int(threadIdx.x); k < count; k += int(blockDim.x)) to[k] = from.words[k];
+template <int most>
+__global__ void upload_kernel(const __grid_constant__ UploadWords<most> from, int count, int64_t* to) {
+  for (int k = int(blockIdx.x * blockDim.x + threadIdx.x); k < count; k += int(gridDim.x * blockDim.x)) to[k] = from.words[k];
 }
 
 }  // namespace
@@ -38,15 +41,21 @@ struct [[gnu::visibility("hidden")]] Upload {
       torch::stable::copy_(device, host, true);
       return;
     }
-    for (int64_t begin = 0; begin < words; begin += kUploadWords) {
-      UploadWords part;
-      const int64_t count = std::min<int64_t>(kUploadWords, words - begin);
-      std::memcpy(part.words, at_host() + begin, size_t(count) * sizeof(int64_t));
-      launch(upload_kernel, 1, 128, 0, stream, part, int(count), at_device() + begin);
-    }
+    if (words > kUploadWords && takes_large_arguments()) send_in_parts<kManyUploadWords>();
+    else send_in_parts<kUploadWords>();
   }
 
  private:
+  template <int most>
+  void send_in_parts() const {
+    for (int64_t begin = 0; begin < words; begin += most) {
+      UploadWords<most> part;
+      const int64_t count = std::min<int64_t>(most, words - begin);
+      std::memcpy(part.words, at_host() + begin, size_t(count) * sizeof(int64_t));
+      launch(upload_kernel<most>, unsigned(count + 511) / 512, 128, 0, stream, part, int(count), at_device() + begin);
+    }
+  }
+
   Tensor new_host_memory() const {
     return torch::stable::empty({words}, ScalarType::Long, std::nullopt,
                                 torch::stable::Device(torch::headeronly::DeviceType::CPU),

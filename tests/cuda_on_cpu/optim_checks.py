@@ -119,7 +119,7 @@ def check_counters(twin: Twin) -> None:
 
 def check_graph(twin: Twin) -> None:
     """While a graph is recorded the table travels in kernel arguments; replays go on from the counters."""
-    for sizes in (SIZES, [3] * 200):
+    for sizes in (SIZES, [3] * 200, [1] * 900):
         truth, captured = (problem("nadam", 2, sizes=sizes, coefficients=coefficients(len(sizes))) for _ in range(2))
         for _ in range(2):
             with twin.host(captured.arguments["coefficients"], capturing=True):
@@ -260,6 +260,7 @@ def check_misaligned_of_one(twin: Twin) -> None:
 
 
 if __name__ == "__main__":
+    from . import optim_row_checks
     from .twin import ORDERS
 
     torch.set_num_threads(1)
@@ -267,4 +268,5 @@ if __name__ == "__main__":
     for order in ORDERS[: 1 if sys.argv[1] == "tsan" else 2]:
         loaded.configure(order)
         check_subset(loaded)
+        optim_row_checks.check_subset(loaded)
     print("all checks passed")
