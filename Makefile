@@ -31,6 +31,7 @@ help:
 .venv/.peers: .venv/.installed
 	@$(PY) -m pip install -q $(PIP_ARGS) -c constraints.txt "POT" "ott-jax" "geomloss" "pykeops" "regot" \
 	  "adabelief-pytorch" "adamp" "dog-optimizer" "grams-pytorch" "madgrad" "pytorch_optimizer" "torch-optimizer" \
+	  "torchmetrics" \
 	  || echo "bench: some peers could not be installed; the benchmark will say which are missing"
 	@touch $@
 

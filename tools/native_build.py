@@ -37,7 +37,7 @@ WHEEL_ARCHS = "8.0 8.6 8.9 9.0 10.0 12.0+PTX"
 GATE_ARCHS = "8.0 9.0"
 # Folders whose CUDA kernels compile without FMA contraction: they are bound by memory and lose nothing,
 # and give the bits of the CPU loops (which the compensated sums of float32 rely on).
-NO_FMAD_FOLDERS = {"optim", "ot"}
+NO_FMAD_FOLDERS = {"mmd", "optim", "ot"}
 
 ABI = ["-DTORCH_TARGET_VERSION=0x020a000000000000", "-DPy_LIMITED_API=0x030b0000"]
 WARN = ["-Wall", "-Wextra", "-Wno-unknown-pragmas", "-Wno-psabi"]

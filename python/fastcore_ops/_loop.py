@@ -48,19 +48,20 @@ class _Interrupt:
 class _Bar:
     """A tqdm bar when asked for, else nothing."""
 
-    def __init__(self, wanted: bool, title: str) -> None:
+    def __init__(self, wanted: bool, title: str, figure: str, counter: str) -> None:
         self._bar = None
+        self._figure, self._counter = figure, counter
         if wanted:
             try:
                 from tqdm.auto import tqdm
             except ImportError as error:
                 raise ImportError("progress=True needs tqdm: pip install 'fastcore_ops[progress]'") from error
-            self._bar = tqdm(desc=title, unit=" passes")
+            self._bar = tqdm(desc=title, unit=" " + counter)
 
     def show(self, record: Record) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(f"error {record['error']:.2e}", refresh=False)
-            self._bar.update(record["passes"] - self._bar.n)
+            self._bar.set_postfix_str(f"{self._figure} {record[self._figure]:.2e}", refresh=False)
+            self._bar.update(record[self._counter] - self._bar.n)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -73,14 +74,17 @@ def run(
     title: str,
     callback: Callback | None = None,
     progress: bool = False,
+    figure: str = "error",
+    counter: str = "passes",
 ) -> tuple[str, list[Record]]:
     """Call ``step`` until it names a status, and return that status with all records.
 
-    ``step()`` does a chunk of work and returns ``(record, status)``: the record holds at least ``error`` and ``passes``;
-    the status is None while there is more to do. ``callback(record)`` may end the solve by returning True.
+    ``step()`` does a chunk of work and returns ``(record, status)``: the record holds at least ``figure`` and ``counter``,
+    which the bar shows; the status is None while there is more to do. ``callback(record)`` may end the solve by returning
+    True.
     """
     history: list[Record] = []
-    bar = _Bar(progress, title)
+    bar = _Bar(progress, title, figure, counter)
     try:
         with _Interrupt() as interrupt:
             while True:

@@ -11,11 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from . import optim_checks, row_pass_checks, twin
+from . import mmd_checks, optim_checks, row_pass_checks, twin
 
 pytestmark = pytest.mark.cuda_on_cpu
 SANITIZERS = ("asan", "tsan")
-CHECKS = {"row_pass": row_pass_checks, "optim": optim_checks}
+CHECKS = {"row_pass": row_pass_checks, "optim": optim_checks, "mmd": mmd_checks}
 
 
 def _run(arguments: list[str], environment: dict[str, str]) -> str:

@@ -1,0 +1,205 @@
+"""What users pass as points and weights: checked, as tensors in the dtype of the computation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._arrays import is_numpy, to_numpy, to_tensor
+from .._checks import reject, require_same_device
+
+_HALF = (torch.float16, torch.bfloat16)
+_TOTALS = {torch.float32: 1e-5, torch.float64: 1e-10}
+
+
+@dataclass
+class Sample:
+    """Two clouds of points in the dtype of the computation, attached to what was given.
+
+    ``x`` (..., N, d) and ``y`` (..., M, d) with the batch shapes as given; ``x_weights`` and ``y_weights`` float64 of shape
+    (N,) or (..., N), both or neither: where one side was given without the other, the other is uniform.
+    """
+
+    x: Tensor
+    y: Tensor
+    x_weights: Tensor | None
+    y_weights: Tensor | None
+    numpy: bool
+
+    @property
+    def batch(self) -> torch.Size:
+        """Shape of the result: that of the batches."""
+        shapes = [self.x.shape[:-2], self.y.shape[:-2]]
+        if self.x_weights is not None and self.y_weights is not None:
+            shapes += [self.x_weights.shape[:-1], self.y_weights.shape[:-1]]
+        return torch.broadcast_shapes(*shapes)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the computation and of the value."""
+        return self.x.dtype
+
+    def answer(self, value: Tensor) -> Any:
+        """The result in the kind of what was given: for arrays an array, or a number where there is no batch."""
+        if not self.numpy:
+            return value
+        return to_numpy(value) if value.dim() else float(value.detach())
+
+    def flat(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """The same with one batch axis: (B, N, d), (B, M, d), and (B, N), (B, M) or None twice."""
+        batch = self.batch
+        x, y = (t.expand(*batch, *t.shape[-2:]).reshape(batch.numel(), *t.shape[-2:]) for t in (self.x, self.y))
+        if self.x_weights is None or self.y_weights is None:
+            return x, y, None, None
+        a, b = (
+            w.expand(*batch, w.shape[-1]).reshape(batch.numel(), w.shape[-1]) for w in (self.x_weights, self.y_weights)
+        )
+        return x, y, a, b
+
+
+def check_points(operation: str, name: str, points: Any) -> Tensor:
+    """Return ``points`` as a tensor (..., N, d), both at least 1; half precision comes as float32."""
+    tensor = to_tensor(operation, name, points)
+    if not tensor.is_floating_point():
+        reject(
+            operation,
+            f"`{name}` of a floating dtype",
+            tensor.dtype,
+            f"Convert it, e.g. {name}.float(); complex points have no order and no real distance here.",
+            TypeError,
+        )
+    if tensor.dim() < 2:
+        reject(
+            operation,
+            f"`{name}` of shape (..., points, dimensions)",
+            tuple(tensor.shape),
+            f"For points on the line give {name}[:, None].",
+        )
+    if 0 in tensor.shape[-2:]:
+        reject(operation, f"`{name}` with at least one point of at least one dimension", tuple(tensor.shape))
+    return tensor.float() if tensor.dtype in _HALF else tensor
+
+
+def check_pair(operation: str, x: Any, y: Any, same_width: bool = True) -> tuple[Tensor, Tensor]:
+    """Return both clouds, of one dtype and device and, where they are compared, dimension; their batches broadcast."""
+    first, second = to_tensor(operation, "x", x), to_tensor(operation, "y", y)
+    points_x, points_y = check_points(operation, "x", first), check_points(operation, "y", second)
+    require_same_device(operation, "y", points_y, "x", points_x.device)
+    if first.dtype != second.dtype:
+        reject(
+            operation,
+            f"`y` of the dtype of `x` ({first.dtype})",
+            second.dtype,
+            "Convert one of them: dtypes are never promoted silently.",
+            TypeError,
+        )
+    if same_width and points_x.shape[-1] != points_y.shape[-1]:
+        reject(
+            operation,
+            f"`y` in as many dimensions as `x` ({points_x.shape[-1]})",
+            f"{points_y.shape[-1]} (shapes {tuple(points_x.shape)} and {tuple(points_y.shape)})",
+        )
+    try:
+        torch.broadcast_shapes(points_x.shape[:-2], points_y.shape[:-2])
+    except RuntimeError:
+        reject(
+            operation,
+            "`x` and `y` with batches that broadcast",
+            f"shapes {tuple(points_x.shape)} and {tuple(points_y.shape)}",
+        )
+    return points_x, points_y
+
+
+def check_weights(operation: str, name: str, weights: Any, points: Tensor, batch: torch.Size) -> Tensor:
+    """Return ``weights`` as float64 of shape (N,) or (..., N) that broadcasts to the batch."""
+    tensor = to_tensor(operation, name, weights)
+    side = name.split("_")[0]
+    if not tensor.is_floating_point():
+        reject(operation, f"`{name}` of a floating dtype", tensor.dtype, f"Convert it, e.g. {name}.float().", TypeError)
+    require_same_device(operation, name, tensor, side, points.device)
+    if tensor.dim() == 0 or tensor.shape[-1] != points.shape[-2]:
+        reject(
+            operation,
+            f"`{name}` with one weight for each of the {points.shape[-2]} points of `{side}`",
+            f"shape {tuple(tensor.shape)}",
+        )
+    fits = tensor.dim() - 1 <= len(batch)
+    if fits:
+        wanted = tuple(batch)[len(batch) - tensor.dim() + 1 :]
+        fits = all(mine in (1, theirs) for mine, theirs in zip(tensor.shape[:-1], wanted, strict=True))
+    if not fits:
+        shapes = f"({points.shape[-2]},) or {(*batch, points.shape[-2])}"
+        reject(operation, f"`{name}` of shape {shapes}", tuple(tensor.shape))
+    return tensor.double()
+
+
+def check_totals(operation: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> None:
+    """Refuse negative weights and unequal totals. Reads both on the host; NaN passes, and makes the result NaN."""
+    a, b, tolerance = a.detach(), b.detach(), _TOTALS[dtype]
+    for name, w in (("x_weights", a), ("y_weights", b)):
+        if bool((w < 0).any()):
+            reject(
+                operation,
+                f"`{name}` of at least 0",
+                float(w.min()),
+                "Pass signed=True to compare signed measures.",
+            )
+    totals_a, totals_b = torch.broadcast_tensors(a.sum(-1), b.sum(-1))
+    off = (totals_a - totals_b).abs() > tolerance * torch.maximum(totals_a, totals_b)
+    if bool(off.any()):
+        first = off.reshape(-1).nonzero()[0, 0]
+        reject(
+            operation,
+            "`x_weights` and `y_weights` of equal totals",
+            f"{float(totals_a.reshape(-1)[first]):.9g} and {float(totals_b.reshape(-1)[first]):.9g}",
+            "Rescale one of them, or pass signed=True to compare measures of different mass.",
+        )
+
+
+def check_sample(
+    operation: str,
+    x: Any,
+    y: Any,
+    x_weights: Any = None,
+    y_weights: Any = None,
+    *,
+    unbiased: bool = False,
+    signed: bool = False,
+) -> Sample:
+    """Check everything that a distance between two samples takes besides its kernel."""
+    points_x, points_y = check_pair(operation, x, y)
+    if unbiased:
+        check_unbiased(operation, points_x, points_y, x_weights, y_weights)
+    sample = Sample(points_x, points_y, None, None, is_numpy(x))
+    if x_weights is None and y_weights is None:
+        return sample
+    batch = torch.broadcast_shapes(points_x.shape[:-2], points_y.shape[:-2])
+    sides = []
+    for name, weights, points in (("x_weights", x_weights, points_x), ("y_weights", y_weights, points_y)):
+        if weights is None:
+            size = points.shape[-2]
+            sides.append(torch.full((size,), 1.0 / size, dtype=torch.float64, device=points.device))
+        else:
+            sides.append(check_weights(operation, name, weights, points, batch))
+    sample.x_weights, sample.y_weights = sides
+    if not signed:
+        check_totals(operation, sides[0], sides[1], points_x.dtype)
+    return sample
+
+
+def check_unbiased(operation: str, x: Tensor, y: Tensor, x_weights: Any = None, y_weights: Any = None) -> None:
+    """Refuse the U-statistic for weighted points or fewer than two of them."""
+    for name, weights in (("x_weights", x_weights), ("y_weights", y_weights)):
+        if weights is not None:
+            reject(operation, f"no `{name}` with unbiased=True", "weights", "The U-statistic is for uniform weights.")
+    for name, points in (("x", x), ("y", y)):
+        if points.shape[-2] < 2:
+            reject(
+                operation,
+                f"at least 2 points in `{name}` with unbiased=True",
+                points.shape[-2],
+                "Pass unbiased=False for the V-statistic.",
+            )

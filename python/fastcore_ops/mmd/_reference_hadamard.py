@@ -1,0 +1,34 @@
+"""Readable torch truth of the random Hadamard projections."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def hadamard_transform(rows: Tensor) -> Tensor:
+    """H applied along the last dimension D = 2^k, in Sylvester's order: H_2D = [[H, H], [H, -H]]."""
+    shape, size = rows.shape, 1
+    while size < shape[-1]:
+        pairs = rows.reshape(-1, shape[-1] // (2 * size), 2, size)
+        first, second = pairs[:, :, 0], pairs[:, :, 1]
+        rows = torch.stack([first + second, first - second], 2)
+        size *= 2
+    return rows.reshape(shape)
+
+
+def hadamard(x: Tensor, signs: Tensor, size: int, transpose: bool) -> Tensor:
+    """Project points x (N, d) on ``size`` slices: the first rows of D^{-3/2} H S3 H S2 H S1, as (size, N).
+
+    With ``transpose`` the rows of x (P, N) are slices, and (N, size) are the points that the transpose makes of them.
+    """
+    depth = signs.shape[1]
+    points = x.t() if transpose else x
+    rows = torch.nn.functional.pad(points, (0, depth - points.shape[1])) * depth**-1.5
+    if transpose:
+        for diagonal in (signs[2], signs[1], signs[0]):
+            rows = hadamard_transform(rows) * diagonal
+        return rows[:, :size].contiguous()
+    for diagonal in (signs[0], signs[1], signs[2]):
+        rows = hadamard_transform(rows * diagonal)
+    return rows[:, :size].t().contiguous()

@@ -1,0 +1,195 @@
+"""One walk over blocks of slices: project, let a visitor look at the projections, carry its gradients back.
+
+Memory is that of a block. Blocks are rows of products, so that a BLAS computes the projection of each point in the same
+way wherever the point stands; a product of one row would be another routine (in float32 MKL's differs), so it gets two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .. import _backend
+from ._slices import Slices, Transform
+
+_BLOCK_ELEMENTS = 1 << 22  # of both clouds together: 16 MB in float32
+_GPU_FACTOR = 16  # a GPU, whose multiprocessors each want slices of their own, takes blocks and chunks so much larger
+_LEAST_BLOCK, _MOST_BLOCK = 16, 1024
+_ALIGN = 8  # points
+_CHUNK = 2048  # points that are centred, padded and transformed together
+_MOST_MEDIAN = 256  # points of which the centre is the median
+
+Visit = Callable[[int, int, Tensor, "Tensor | None"], "tuple[Tensor | None, Tensor | None]"]
+
+
+def centre(x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Point (…, 1, d) near the bulk of both clouds (…, N, d): the coordinatewise median of evenly strided points.
+
+    Any point near the bulk serves: subtracted from both clouds it leaves distances alone, and float32 keeps their digits
+    whatever the offset. The pooled mean is pulled away by one outlier of 1e30, and its sum in float64 takes a copy of the
+    clouds; choosing between the two would read numbers on the host. The median does neither.
+    """
+    pooled = [x] if y is None else [x, y]
+    stride = centre_stride(sum(cloud.shape[-2] for cloud in pooled))
+    return median([cloud[..., ::stride, :] for cloud in pooled])
+
+
+def centre_stride(total: int) -> int:
+    """Distance in memory of the points that ``centre`` looks at."""
+    return -(-total // _MOST_MEDIAN)
+
+
+def median(clouds: list[Tensor]) -> Tensor:
+    """Coordinatewise lower median (…, 1, d) of pooled clouds; by a sort, since on a GPU torch's own is not deterministic."""
+    pooled = torch.cat(clouds, dim=-2).sort(dim=-2).values
+    middle = (pooled.shape[-2] - 1) // 2
+    return pooled[..., middle : middle + 1, :]
+
+
+def pieces(count: int, columns: int, on_gpu: bool = False) -> list[tuple[int, int]]:
+    """Cut slices into blocks of nearly equal size, none of one slice unless there is but one."""
+    elements = _BLOCK_ELEMENTS * (_GPU_FACTOR if on_gpu else 1)
+    block = min(max(elements // columns, _LEAST_BLOCK), _MOST_BLOCK)
+    parts = -(-count // block)
+    cuts = [k * count // parts for k in range(parts + 1)]
+    return list(pairwise(cuts))
+
+
+def walk(
+    slices: Slices,
+    x: Tensor,
+    y: Tensor | None,
+    shift: Tensor | None,
+    visit: Visit,
+    wanted: tuple[bool, bool],
+    backend: str | None,
+    columns: int | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Visit all slices, and return the sums over them of gradient times direction, for the sides that are ``wanted``.
+
+    ``x`` (N, d) and ``y`` (M, d) are contiguous; ``shift`` (1, d) is taken from both. ``visit(start, stop, tx, ty)`` gets
+    the projections (stop - start, N) and (stop - start, M) of slices start … stop - 1, which are overwritten later, and
+    returns the gradients in them, or None. Without ``y`` there is no ``ty``. Blocks are cut for ``columns`` points of both
+    clouds together, by default their number: ranks that meet at each block must agree on it.
+    """
+    if columns is None:
+        columns = x.shape[0] + (0 if y is None else y.shape[0])
+    grads = tuple(
+        torch.zeros_like(cloud) if want and cloud is not None else None
+        for cloud, want in zip((x, y), wanted, strict=True)
+    )
+    if slices.rows is not None:
+        _walk_rows(slices.rows, x, y, shift, visit, grads, columns)
+        return grads[0], grads[1]
+    first = 0
+    for part in slices.transforms:
+        _walk_transform(part, first, x, y, shift, visit, grads, backend, columns)
+        first += part.count
+    return grads[0], grads[1]
+
+
+class _Projector:
+    """Products of blocks of rows with one cloud, in a buffer that is used again.
+
+    Their bits must not depend on where a point stands. MKL's do in float32 where the number of points is no multiple of 4,
+    and those of a single row (another routine) always: points are padded, a row gets a twin.
+    """
+
+    def __init__(self, cloud: Tensor, shift: Tensor | None, most: int) -> None:
+        self.count = cloud.shape[0]
+        missing = -self.count % _ALIGN
+        self.cloud = cloud if shift is None else cloud - shift
+        if missing:
+            self.cloud = torch.nn.functional.pad(self.cloud, (0, 0, 0, missing))
+        self.buffer = cloud.new_empty(max(2, most), self.count + missing)
+        self.narrow = cloud.new_empty(most, self.count) if missing else None
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        slices = rows.shape[0]
+        if slices == 1:
+            rows = rows.expand(2, -1).contiguous()
+        found = torch.mm(rows, self.cloud.t(), out=self.buffer[: rows.shape[0]])[:slices]
+        return found if self.narrow is None else self.narrow[:slices].copy_(found[:, : self.count])
+
+
+def _walk_rows(
+    rows: Tensor,
+    x: Tensor,
+    y: Tensor | None,
+    shift: Tensor | None,
+    visit: Visit,
+    grads: tuple[Tensor | None, ...],
+    columns: int,
+) -> None:
+    if rows.shape[0] == 0:
+        return
+    cuts = pieces(rows.shape[0], columns, x.is_cuda)
+    most = max(stop - start for start, stop in cuts)
+    of_x, of_y = _Projector(x, shift, most), None if y is None else _Projector(y, shift, most)
+    for start, stop in cuts:
+        block = rows[start:stop]
+        tx, ty = of_x(block), None if of_y is None else of_y(block)
+        for grad, found in zip(grads, visit(start, stop, tx, ty), strict=True):
+            if grad is not None and found is not None:
+                grad.addmm_(found.t(), block)
+
+
+def _chunk(cloud: Tensor) -> int:
+    return _CHUNK * (_GPU_FACTOR if cloud.is_cuda else 1)
+
+
+def _chunks(cloud: Tensor) -> Iterator[tuple[int, int]]:
+    for start in range(0, cloud.shape[0], _chunk(cloud)):
+        yield start, min(start + _chunk(cloud), cloud.shape[0])
+
+
+def _transformed(part: Transform, cloud: Tensor, shift: Tensor | None, hadamard: Callable[..., Tensor]) -> Tensor:
+    """All rows of a transform up to the last one needed, (size, N); no copy of the cloud is centred as a whole."""
+    if cloud.shape[0] <= _chunk(cloud):
+        return hadamard(cloud if shift is None else cloud - shift, part.signs, part.size, False)
+    found = cloud.new_empty(part.size, cloud.shape[0])
+    for start, stop in _chunks(cloud):
+        points = cloud[start:stop] if shift is None else cloud[start:stop] - shift
+        found[:, start:stop] = hadamard(points, part.signs, part.size, False)
+    return found
+
+
+def _walk_transform(
+    part: Transform,
+    first: int,
+    x: Tensor,
+    y: Tensor | None,
+    shift: Tensor | None,
+    visit: Visit,
+    grads: tuple[Tensor | None, ...],
+    backend: str | None,
+    columns: int,
+) -> None:
+    """Gradients take the place of the projections that they belong to, and go back by the transposed transform."""
+    hadamard = _backend.pick("mmd_hadamard", x.device, backend)
+    whole = [None if cloud is None else _transformed(part, cloud, shift, hadamard) for cloud in (x, y)]
+    picked = [None if rows is None else rows[part.pick] for rows in whole]
+    assert picked[0] is not None
+    for start, stop in pieces(part.count, columns, x.is_cuda):
+        tx, ty = (None if rows is None else rows[start:stop] for rows in picked)
+        assert tx is not None
+        for grad, rows, found in zip(grads, picked, visit(first + start, first + stop, tx, ty), strict=True):
+            if grad is not None and rows is not None and found is not None:
+                rows[start:stop] = found
+    for grad, full, rows in zip(grads, whole, picked, strict=True):
+        if grad is not None and full is not None and rows is not None:
+            _back(part, full, rows, grad, hadamard)
+
+
+def _back(part: Transform, full: Tensor, rows: Tensor, grad: Tensor, hadamard: Callable[..., Tensor]) -> None:
+    if isinstance(part.pick, Tensor):
+        full.zero_()
+        full[part.pick] = rows
+    elif part.pick.start:
+        full[: part.pick.start] = 0
+    for start, stop in _chunks(grad):
+        block = full if grad.shape[0] <= _chunk(grad) else full[:, start:stop].contiguous()
+        grad[start:stop] += hadamard(block, part.signs, grad.shape[1], True)
