@@ -21,7 +21,8 @@ struct Series {
   AlignedVector<double> coefficients;
   double unit;
 
-  Series(const Spectrum& spectrum, const Band& band, double period) : length(period), window(find_window(spectrum, band, period)) {
+  Series(const Spectrum& spectrum, const Band& band, double period)
+      : length(period), window(find_window(spectrum, band, period)) {
     double sum = 0;
     for (double k = 0; k < window.count; ++k) {
       coefficients.push_back(mode_coefficient(spectrum, band.kink, length, window.first + k));
@@ -163,9 +164,12 @@ class FourierSlice {
     for (auto* vector : {&a_, &b_}) vector->resize(count);
     out_.resize(own.padded());
     const double uniform = 1 / double(own.size);
-    const double c0 = other.moments.total - own.share * own.moments.total, c1 = other.moments.first - own.share * own.moments.first;
+    const double c0 = other.moments.total - own.share * own.moments.total;
+    const double c1 = other.moments.first - own.share * own.moments.first;
     const double c2 = other.moments.second - own.share * own.moments.second;
-    const auto seen = [&](int64_t k) { return 2 * series_->coefficients[k % count] * (own.share * own.sums[k] - other.sums[k]); };
+    const auto seen = [&](int64_t k) {
+      return 2 * series_->coefficients[k % count] * (own.share * own.sums[k] - other.sums[k]);
+    };
     if (gradient) {
       for (int64_t k = 0; k < count; ++k) {
         const double angle = 2 * 3.14159265358979323846 * (modes.first + double(k));

@@ -21,7 +21,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> mmd_fourier(
   const TwoSamples in(op, x, y, x_weights, y_weights, unbiased);
   check_tensor(op, "bandwidth", bandwidth, ScalarType::Double, {});
   FC_CHECK(kernel >= kGaussian && kernel <= kMultiquadric, op, ": `kernel` ", kernel, " is unknown");
-  FC_CHECK(d > 0 && margin > 0 && stretch >= 1 && high > 0, op, ": `d`, `high` and `margin` are positive, `stretch` at least 1");
+  FC_CHECK(d > 0 && margin > 0 && stretch >= 1 && high > 0, op,
+           ": `d`, `high` and `margin` are positive, `stretch` at least 1");
   Tensor modes = new_tensor<int64_t>(x, {in.slices});
   SeriesStore series(make_spectrum(kernel, d, shape), {kink, low, high, stretch, margin});
   const double width = *data<double>(bandwidth);

@@ -1,6 +1,6 @@
 // Sums of exponentials: functions of a distance t in [0, 1] as sum_k w_k e^(-s_k t) + sum_m p_m t^m, whose sums over sorted
 // points are recurrences. Powers come from t^beta = 1 / Gamma(-beta) int (e^(-ts) - its Taylor terms below beta) s^(-beta-1) ds
-// by the trapezoidal rule in log s; nodes below the first are the polynomial (to t^7), those above the last are negligible.
+// by the trapezoidal rule in log s; nodes below the first are the polynomial (to t^9), those above the last are negligible.
 #pragma once
 #include <cmath>
 
@@ -10,13 +10,13 @@ namespace fc::mmd {
 
 enum SoeKernel : int64_t { kRiesz = 0, kLog = 6, kThinPlate = 7 };
 
-constexpr int kSoeLanes = 8, kSoeTerms = 8;
+constexpr int kSoeLanes = 8, kSoeTerms = 10;
 // log: points that coincide count as this far apart, in units of the slice's range.
 constexpr double kClosest = 0x1p-24;
 
 // Node (family e, octave j, lane l) is first * 2^(e / families + j + octaves * l): a lane's decays are one exponential
 // a family, squared from octave to octave. Float32 resolves distances down to its rounding, with errors of 1e-5 at most;
-// float64 down to 4e-12 of the range, with errors of 1e-11.
+// float64 down to 1e-12 of the range, with errors of 1e-11.
 template <class T>
 struct SoeNodes;
 template <>
@@ -27,7 +27,7 @@ struct SoeNodes<float> {
 template <>
 struct SoeNodes<double> {
   static constexpr int families = 2, octaves = 6;
-  static constexpr double first = 0x1p-5;
+  static constexpr double first = 0.125;
 };
 
 constexpr int kMostSoeNodes = 2 * 6 * kSoeLanes;

@@ -108,7 +108,8 @@ class SoeSlice {
     sums_known_ = sum;
     const FlushDenormals flush;
     const double shift = job_.kernel == kThinPlate ? log_range_ + job_.quadratic : 0.0;
-    sums_(table_, shift, z_.data(), gaps_.data(), c_.data(), runs_, slope ? slope_.data() : nullptr, sum ? sum_.data() : nullptr);
+    sums_(table_, shift, z_.data(), gaps_.data(), c_.data(), runs_, slope ? slope_.data() : nullptr,
+          sum ? sum_.data() : nullptr);
   }
 
   // Gradients and potentials of x, of y or of both, for which the sums count with these signs; returns the sum of weight *
