@@ -1,8 +1,8 @@
-// mmd_rank, mmd_rank_sorted and mmd_sort on CUDA. Slices of float32 with uniform weights are ranked in shared memory where
-// they fit; all others are sorted in global memory and swept.
+// mmd_rank and mmd_rank_sorted on CUDA. Slices of float32 with uniform weights are ranked in shared memory where they fit,
+// by buckets, and by a sort where those are of no use; all others are sorted in global memory and swept.
 #include "../common/dtype_switch.h"
+#include "bucket_rank.cuh"
 #include "rank_sweep.cuh"
-#include "shared_rank.cuh"
 
 #include <algorithm>
 #include <optional>
@@ -49,13 +49,26 @@ int64_t check_weights(const Problem& p, const char* name, const Weights& weights
   return is_shared ? 0 : count;
 }
 
+// Which slices the buckets leave to the sort; nothing where all of them are.
+Tensor try_buckets(const Problem& p, const SharedSlices& slices) {
+  Tensor left = new_tensor<int32_t>(p.x, {0});
+  with_buckets(p.x, p.n(), p.m(), [&](auto threads, int buckets, size_t bytes) {
+    left = new_tensor<int32_t>(p.x, {p.slices()});
+    launch(bucket_rank_kernel<decltype(threads)::value>, unsigned(p.slices()), threads.value, bytes, current_stream(p.x),
+           slices, buckets, data<int32_t>(left));
+  });
+  return left;
+}
+
 bool ranked_in_shared(const Problem& p, const Results& out) {
   if (p.x.scalar_type() != ScalarType::Float || p.is_weighted() || p.wants(kPotentialX | kPotentialY)) return false;
   const int64_t longest = p.y_is_sorted ? p.n() : std::max(p.n(), p.m()), keys = p.n() + p.m() + 2 * kPad;
   return with_block(p.x, longest, keys, [&](auto threads, auto items, size_t bytes) {
-    const SharedSlices slices{data<float>(p.x), data<float>(p.y), int(p.n()), int(p.m()), p.y_is_sorted, p.unbiased,
-                              wanted<float>(p, kGradX, out.grad_x), wanted<float>(p, kGradY, out.grad_y),
-                              wanted<double>(p, kValue, out.value)};
+    SharedSlices slices{data<float>(p.x), data<float>(p.y), int(p.n()), int(p.m()), p.y_is_sorted, p.unbiased,
+                        wanted<float>(p, kGradX, out.grad_x), wanted<float>(p, kGradY, out.grad_y),
+                        wanted<double>(p, kValue, out.value), nullptr};
+    const Tensor left = try_buckets(p, slices);
+    if (left.numel()) slices.left = data<int32_t>(left);
     launch(shared_rank_kernel<decltype(threads)::value, decltype(items)::value>, unsigned(p.slices()), threads.value,
            bytes, current_stream(p.x), slices);
   });

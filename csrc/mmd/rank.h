@@ -70,6 +70,9 @@ FC_HD double unbiased_value(double value, double spread_x, double spread_y, int6
   return value - spread_x / (2.0 * double(n - 1)) - spread_y / (2.0 * double(m - 1));
 }
 
+// Values below this share of the range are summed along the sorted union: Euler's sums keep nine digits above it.
+constexpr double kLeastShare = 1e-7;
+
 // Value along the sorted union: each gap (z_{k+1} - z_k) times C_k (C_k - C_total), C_k = F - G up to z_k. With uniform
 // weights C_k is an integer, M #x - N #y, over N M. Never negative where the totals agree: no cancellation.
 FC_HD double value_term(double gap, double running, double total) { return gap * (running * (running - total)); }

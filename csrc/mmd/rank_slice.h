@@ -32,9 +32,6 @@ struct SliceInputs {
 // Comparisons per point of x and y above which sorting is faster: Cauchy, lognormal, far clusters, many ties.
 constexpr double kMostWork = 100;
 
-// Values below this share of the range are summed along the sorted union: Euler's sums keep nine digits above it.
-constexpr double kLeastShare = 1e-7;
-
 // Memory for one slice, used again for the next.
 template <class T>
 class SliceRanker {

@@ -10,6 +10,7 @@ struct SharedSlices {
   bool y_is_sorted, unbiased;
   float *grad_x, *grad_y;  // null: not wanted
   double* value;
+  const int32_t* left;  // which slices to sort, those with 1; null: all
 };
 
 // Gradients at a side's points, in their own order.
@@ -60,13 +61,10 @@ __device__ double value_of_slice(const uint32_t* x, const uint32_t* y, const Sha
   return unbiased_value(value, of_x, of_y, slices.n, slices.m);
 }
 
-// gate: no spills
 template <int threads, int items>
-__global__ void __launch_bounds__(threads) shared_rank_kernel(const SharedSlices slices) {
+__device__ void rank_by_sorting(const SharedSlices& slices, int64_t slice, uint32_t* memory) {
   using Counts = DigitCounts<threads>;
-  FC_DYNAMIC_SHARED(uint32_t, memory);
   Counts& counts = *reinterpret_cast<Counts*>(memory);
-  const int64_t slice = blockIdx.x;
   const int n = slices.n, m = slices.m;
   const float *points_x = slices.x + slice * n, *points_y = slices.y + slice * m;
   uint32_t *x = memory + sizeof(Counts) / sizeof(uint32_t), *y = x + n + kPad;
@@ -83,6 +81,14 @@ __global__ void __launch_bounds__(threads) shared_rank_kernel(const SharedSlices
     const double value = value_of_slice<threads>(x, y, slices);
     if (threadIdx.x == 0) slices.value[slice] = finite ? value : __longlong_as_double(0x7ff8000000000000ll);
   }
+}
+
+// gate: no spills
+template <int threads, int items>
+__global__ void __launch_bounds__(threads) shared_rank_kernel(const SharedSlices slices) {
+  FC_DYNAMIC_SHARED(uint32_t, memory);
+  const int64_t slice = blockIdx.x;
+  if (!slices.left || slices.left[slice]) rank_by_sorting<threads, items>(slices, slice, memory);  // all threads, or none
 }
 
 }  // namespace fc::mmd

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fastcore_ops.mmd import _reference_hadamard, _reference_rank
+from tests.mmd import rank_problems as problems
 
 F32, F64 = torch.float32, torch.float64
 POINTS, EVERYTHING = 7, 31  # gradients and value; with potentials
@@ -84,6 +85,33 @@ def check_laws(ops: Any) -> None:
         for dtype in (F32, F64):
             check_rank(ops, 120, 90, dtype, law, EVERYTHING)
             check_rank(ops, 120, 90, dtype, law)
+
+
+HARD_SIZES = ((1, 1), (1, 300), (300, 260), (900, 1500))
+
+
+def check_hard(ops: Any, sizes: Any = HARD_SIZES) -> None:
+    """Slices for buckets and slices for the sort, in one launch."""
+    for n, m in sizes:
+        x, y = problems.hard_slices(n, 0), problems.hard_slices(m, 1)
+        for unbiased in (False, True) if min(n, m) > 1 else (False,):
+            for outputs in (1, POINTS):
+                got = ops.mmd_rank(x, y, None, None, unbiased, outputs)
+                want = cpu_ops().mmd_rank(x, y, None, None, unbiased, outputs)
+                for k in range(2):
+                    torch.testing.assert_close(got[k], want[k], rtol=0, atol=0, equal_nan=True)
+                torch.testing.assert_close(got[2], want[2], rtol=1e-9, atol=0, equal_nan=True)
+                once = ops.mmd_rank_sorted(x, y.sort().values, None, None, unbiased, outputs)
+                torch.testing.assert_close(once[0], want[0], rtol=0, atol=0, equal_nan=True)
+
+
+def check_close_samples(ops: Any) -> None:
+    """Values far below the range: the sort finds them, after the gradients by buckets."""
+    x = draw(2, 400, F32)
+    y = x.nextafter(torch.tensor(9.0))[:, torch.randperm(400, generator=torch.Generator().manual_seed(0))].contiguous()
+    got = ops.mmd_rank(x, y, None, None, False, 4)[2]
+    want = _reference_rank.rank(x.double(), y.double(), None, None, False, 4)[2]
+    torch.testing.assert_close(got, want, rtol=1e-11, atol=0)
 
 
 def check_weighted(ops: Any) -> None:
@@ -214,6 +242,7 @@ def check_soe_edges(ops: Any) -> None:
 def check_subset(ops: Any) -> None:
     """Small sizes, every branch: what runs under the sanitizers."""
     check_rank(ops, 70, 300, F32)
+    check_hard(ops, ((30, 40),))
     check_swept(ops, ((40, 70),))
     check_rank(ops, 4096, 3, F32, outputs=EVERYTHING)
     check_weighted_of_few(ops)
@@ -240,18 +269,8 @@ def check_sorted_of_few(ops: Any) -> None:
 
 
 def check_soe_of_few(ops: Any) -> None:
-    arguments = (
-        draw(2, 40, F64, "ties"),
-        draw(2, 30, F64, "ties", seed=1),
-        None,
-        None,
-        0,
-        1.5,
-        0.0,
-        1.0,
-        True,
-        EVERYTHING,
-    )
+    x, y = draw(2, 40, F64, "ties"), draw(2, 30, F64, "ties", seed=1)
+    arguments = (x, y, None, None, 0, 1.5, 0.0, 1.0, True, EVERYTHING)
     for got, want in zip(ops.mmd_soe(*arguments), cpu_ops().mmd_soe(*arguments), strict=True):
         assert_close(got, want, 1e6)
 

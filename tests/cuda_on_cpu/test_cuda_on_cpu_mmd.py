@@ -12,6 +12,8 @@ pytestmark = pytest.mark.cuda_on_cpu
 IN_ALL_ORDERS = [
     "swept",
     "laws",
+    "hard",
+    "close_samples",
     "weighted",
     "not_finite",
     "identical",

@@ -41,6 +41,15 @@ def sample(law, slices, n, generator, dtype=torch.float32):
     return drawn[law].to(dtype)
 
 
+def hard_slices(n, seed):
+    """A slice of each law, and some that are not finite."""
+    generator = torch.Generator().manual_seed(seed + n)
+    slices = [sample(law, 1, n, generator) for law in (*LAWS, "normal", "normal", "normal")]
+    for row, bad in zip(slices[-3:], (torch.nan, torch.inf, -torch.inf), strict=True):
+        row[0, n // 2] = bad
+    return torch.cat(slices)
+
+
 def doubled_ranks(at, points):
     """2 #less + #equal by comparison of all pairs."""
     return ((points[:, None] < at[..., None]).sum(2) * 2 + (points[:, None] == at[..., None]).sum(2)).long()

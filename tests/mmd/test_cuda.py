@@ -5,6 +5,8 @@ import torch
 
 from fastcore_ops import _backend, _native
 
+from . import rank_problems as problems
+
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 POINTS, EVERYTHING = 7, 31  # gradients and value; with potentials
 DTYPES = [torch.float32, torch.float64]
@@ -62,6 +64,25 @@ def test_cuda_counts_as_the_cpu(n, m, law, dtype):
         assert torch.equal(gpu[0], cpu[0])
         assert torch.equal(gpu[1], cpu[1])
         assert_close(gpu[2], cpu[2], 1e-11)
+
+
+@pytest.mark.parametrize(("n", "m"), [(70, 900), (1000, 1000), (5000, 900), (20_000, 20_000)])
+def test_cuda_counts_of_hard_slices(n, m):
+    """Slices for buckets and slices for the sort, in one launch."""
+    x, y = problems.hard_slices(n, 0), problems.hard_slices(m, 1)
+    for unbiased in (False, True):
+        cpu, gpu = both("mmd_rank", x, y, None, None, unbiased, POINTS)
+        for got, want in zip(gpu[:2], cpu[:2], strict=True):
+            torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+        torch.testing.assert_close(gpu[2], cpu[2], rtol=1e-9, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("n", [400, 20_000])
+def test_cuda_values_of_close_samples(n):
+    """Far below the range: the sort finds them, after the gradients by buckets."""
+    x = draw(2, n, torch.float32)
+    cpu, gpu = both("mmd_rank", x, x.nextafter(torch.tensor(9.0)).flip(1).contiguous(), None, None, False, 4)
+    torch.testing.assert_close(gpu[2], cpu[2], rtol=1e-11, atol=0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
