@@ -98,7 +98,7 @@ def three_sorts(x: Tensor, y: Tensor) -> Tensor:
     """Gradient of D² of each slice: sort the concatenation, sort its permutation to invert it, sort x again."""
     n, m = x.shape[1], y.shape[1]
     order = torch.sort(torch.cat((x, y), 1)).indices
-    below = torch.cumsum(torch.where(order >= n, 1.0, 0.0), -1)
+    below = torch.cumsum((order >= n).to(x.dtype), -1)
     place = torch.sort(order).indices[:, :n]
     gradient = torch.gather((2 * below - m) / (n * m), 1, place)
     order_x = torch.sort(x).indices
