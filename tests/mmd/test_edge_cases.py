@@ -211,6 +211,38 @@ def test_a_walk_of_many_blocks_is_a_walk_of_one(monkeypatch):
     assert _walk.pieces(1, 10**9) == [(0, 1)]
 
 
+@pytest.mark.parametrize("chunk", [16, 2048])
+def test_transforms_walk_together_as_one_by_one(monkeypatch, chunk):
+    """As on a GPU: short transforms share a block of slices, and nothing comes out otherwise."""
+    from fastcore_ops.mmd import _slices, _walk
+
+    monkeypatch.setattr(_walk, "_MOST_BLOCK", 300)
+    monkeypatch.setattr(_walk, "_CHUNK", chunk)
+    x, y, shift = normal(50, 70), normal(40, 70, seed=1), normal(1, 70, seed=2)
+    drawn = _slices.draw(70, 600, "hadamard", seeded(), torch.float32, torch.device("cpu"))
+
+    def walked(slices, groups):
+        blocks, seen = [], []
+
+        def visit(start, stop, tx, ty):
+            blocks.append((start, stop))
+            seen.append(torch.cat((tx, ty), 1))
+            return tx.square(), ty.abs()
+
+        monkeypatch.setattr(_walk, "_groups", groups)
+        grads = _walk.walk(slices, x, y, shift, visit, (True, True), None)
+        return blocks, (torch.cat(seen), *grads)
+
+    apart = _walk._groups
+    together = lambda parts, columns, on_gpu: apart(parts, columns, True)  # noqa: E731
+    for slices in (drawn, drawn.between(5, 590), drawn.select(torch.arange(0, 600, 2))):
+        (each, want), (shared, got) = walked(slices, apart), walked(slices, together)
+        assert each[-1][1] == shared[-1][1] == slices.count
+        assert len(shared) < len(each) == len(slices.transforms)
+        assert all(stop - start <= 300 for start, stop in shared)
+        assert all(torch.equal(left, right) for left, right in zip(got, want, strict=True))
+
+
 def test_memory_is_that_of_a_block(monkeypatch):
     """No buffer of the walk holds more than a block of slices."""
     from fastcore_ops.mmd import _walk

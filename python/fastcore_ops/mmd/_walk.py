@@ -49,11 +49,15 @@ def median(clouds: list[Tensor]) -> Tensor:
     return pooled[..., middle : middle + 1, :]
 
 
+def _block(columns: int, on_gpu: bool) -> int:
+    """Most slices in a block."""
+    elements = _BLOCK_ELEMENTS * (_GPU_FACTOR if on_gpu else 1)
+    return min(max(elements // columns, _LEAST_BLOCK), _MOST_BLOCK)
+
+
 def pieces(count: int, columns: int, on_gpu: bool = False) -> list[tuple[int, int]]:
     """Cut slices into blocks of nearly equal size, none of one slice unless there is but one."""
-    elements = _BLOCK_ELEMENTS * (_GPU_FACTOR if on_gpu else 1)
-    block = min(max(elements // columns, _LEAST_BLOCK), _MOST_BLOCK)
-    parts = -(-count // block)
+    parts = -(-count // _block(columns, on_gpu))
     cuts = [k * count // parts for k in range(parts + 1)]
     return list(pairwise(cuts))
 
@@ -85,10 +89,27 @@ def walk(
         _walk_rows(slices.rows, x, y, shift, visit, grads, columns)
         return grads[0], grads[1]
     first = 0
-    for part in slices.transforms:
-        _walk_transform(part, first, x, y, shift, visit, grads, backend, columns)
-        first += part.count
+    for group in _groups(slices.transforms, columns, x.is_cuda):
+        if len(group) == 1:
+            _walk_transform(group[0], first, x, y, shift, visit, grads, backend, columns)
+        else:
+            _walk_group(group, first, x, y, shift, visit, grads, backend)
+        first += sum(part.count for part in group)
     return grads[0], grads[1]
+
+
+def _groups(parts: tuple[Transform, ...], columns: int, on_gpu: bool) -> list[list[Transform]]:
+    """Transforms that share a block: short ones on a GPU, whose multiprocessors outnumber the slices of one."""
+    groups: list[list[Transform]] = []
+    most, room = _block(columns, on_gpu), 0
+    for part in parts:
+        if on_gpu and groups and part.count <= room:
+            groups[-1].append(part)
+            room -= part.count
+        else:
+            groups.append([part])
+            room = most - part.count
+    return groups
 
 
 class _Projector:
@@ -168,7 +189,7 @@ def _walk_transform(
     backend: str | None,
     columns: int,
 ) -> None:
-    """Gradients take the place of the projections that they belong to, and go back by the transposed transform."""
+    """One transform, in blocks: gradients take the place of their projections, and go back by the transposed transform."""
     hadamard = _backend.pick("mmd_hadamard", x.device, backend)
     whole = [None if cloud is None else _transformed(part, cloud, shift, hadamard) for cloud in (x, y)]
     picked = [None if rows is None else rows[part.pick] for rows in whole]
@@ -184,12 +205,53 @@ def _walk_transform(
             _back(part, full, rows, grad, hadamard)
 
 
+def _stacked(group: list[Transform], cloud: Tensor, shift: Tensor | None, hadamard: Callable[..., Tensor]) -> Tensor:
+    """The slices of several transforms under one another, (count, N)."""
+    counts = [part.count for part in group]
+    found = cloud.new_empty(sum(counts), cloud.shape[0])
+    for start, stop in _chunks(cloud):
+        points = cloud[start:stop] if shift is None else cloud[start:stop] - shift
+        for part, rows in zip(group, found[:, start:stop].split(counts), strict=True):
+            rows.copy_(hadamard(points, part.signs, part.size, False)[part.pick])
+    return found
+
+
+def _walk_group(
+    group: list[Transform],
+    first: int,
+    x: Tensor,
+    y: Tensor | None,
+    shift: Tensor | None,
+    visit: Visit,
+    grads: tuple[Tensor | None, ...],
+    backend: str | None,
+) -> None:
+    """Several transforms as one block of slices."""
+    hadamard = _backend.pick("mmd_hadamard", x.device, backend)
+    tx, ty = _stacked(group, x, shift, hadamard), None if y is None else _stacked(group, y, shift, hadamard)
+    counts = [part.count for part in group]
+    for grad, found in zip(grads, visit(first, first + sum(counts), tx, ty), strict=True):
+        if grad is None or found is None:
+            continue
+        for part, rows in zip(group, found.split(counts), strict=True):
+            if part.pick == slice(0, part.size):
+                _add_back(part, rows, grad, hadamard)
+            else:
+                full = rows.new_zeros(part.size, rows.shape[1])
+                full[part.pick] = rows
+                _add_back(part, full, grad, hadamard)
+
+
 def _back(part: Transform, full: Tensor, rows: Tensor, grad: Tensor, hadamard: Callable[..., Tensor]) -> None:
     if isinstance(part.pick, Tensor):
         full.zero_()
         full[part.pick] = rows
     elif part.pick.start:
         full[: part.pick.start] = 0
+    _add_back(part, full, grad, hadamard)
+
+
+def _add_back(part: Transform, full: Tensor, grad: Tensor, hadamard: Callable[..., Tensor]) -> None:
     for start, stop in _chunks(grad):
         block = full if grad.shape[0] <= _chunk(grad) else full[:, start:stop].contiguous()
         grad[start:stop] += hadamard(block, part.signs, grad.shape[1], True)
