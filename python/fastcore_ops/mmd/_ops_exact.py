@@ -7,8 +7,8 @@ import torch
 from .. import _backend, _native
 from . import _reference_exact as reference
 
-_backend.register("mmd_exact_fwd", reference.exact_fwd, ("cpp",))
-_backend.register("mmd_exact_bwd", reference.exact_bwd, ("cpp",))
+_backend.register("mmd_exact_fwd", reference.exact_fwd, ("cpp", "triton"))
+_backend.register("mmd_exact_bwd", reference.exact_bwd, ("cpp", "triton"))
 
 
 def _fwd_fake(x, y, x_weights, y_weights, kernel, scale, shape, table, diagonal, outputs):  # type: ignore[no-untyped-def]
