@@ -33,6 +33,7 @@ GRAD_X, GRAD_Y, SUM, POTENTIAL_X, POTENTIAL_Y = 1, 2, 4, 8, 16
 DEPTH = tl.constexpr(128)  # coordinates that are summed before their sum is added to others
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BLOCK_ROWS, BLOCK_COLS = (256, 256) if INTERPRETED else (32, 64)  # the interpreter counts operations, not elements
+MOST_COORDINATES = 4  # of the gradients at a time; on an H200 1 takes twice as long, 8 is slower in float64
 WANTED_PROGRAMS, MOST_GROUPS = 1024, 8  # groups of columns, whose sums are added afterwards, cost memory
 
 
@@ -62,7 +63,7 @@ def exact_rows_kernel(
     xt, yt, v, table, extreme, potential, gradient, n, m, d, group_cols, degree,
     first: tl.float64, second: tl.float64, third: tl.float64,
     FORM: tl.constexpr, DOUBLE: tl.constexpr, DIAGONAL: tl.constexpr,
-    BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr, BLOCK_COLS: tl.constexpr, COORDINATES: tl.constexpr,
 ):  # fmt: skip
     """Sums over one group of columns: of v K, and of v times the gradient in the rows' points, a coordinate a line."""
     real: tl.constexpr = tl.float64 if DOUBLE else tl.float32
@@ -101,16 +102,17 @@ def exact_rows_kernel(
             slope = slope * weight.to(real)
         if gradient is not None:
             slope = tl.where(keep, slope, 0.0)
-            x_k, y_k, out_k = xt + rows, yt + cols, gradient + group * d * n + rows
-            for _ in range(d):
-                along = tl.load(y_k, mask=col_inside, other=0.0).to(real)[None, :]
+            for k in range(0, d, COORDINATES):
+                ks = (k + tl.arange(0, COORDINATES)).to(tl.int64)
+                inside = row_inside[:, None] & (ks < d)[None, :]
+                y_inside = col_inside[:, None] & (ks < d)[None, :]
+                along = tl.load(yt + ks[None, :] * m + cols[:, None], mask=y_inside, other=0.0).to(real)[None, :, :]
                 if FORM != POLYNOMIAL:
-                    along = tl.load(x_k, mask=row_inside, other=0.0).to(real)[:, None] - along
-                pull = tl.sum(slope * along, 1).to(tl.float64)
-                tl.store(out_k, tl.load(out_k, mask=row_inside, other=0.0) + pull, mask=row_inside)
-                x_k += n
-                y_k += m
-                out_k += n
+                    x = tl.load(xt + ks[None, :] * n + rows[:, None], mask=inside, other=0.0).to(real)
+                    along = x[:, None, :] - along
+                pull = tl.sum(slope[:, :, None] * along, 1).to(tl.float64)
+                out = gradient + (group * d + ks)[None, :] * n + rows[:, None]
+                tl.store(out, tl.load(out, mask=inside, other=0.0) + pull, mask=inside)
     tl.store(potential + group * n + rows, total, mask=row_inside)
 
 
@@ -172,6 +174,7 @@ def _rows(xt: Tensor, yt: Tensor, v: Tensor | None, table: Tensor | None, extrem
     gradient = potential.new_zeros(groups, d, n) if with_gradient else None
     code, degree, numbers = form
     options = {"FORM": code.value, "DIAGONAL": diagonal, "BLOCK_ROWS": BLOCK_ROWS, "BLOCK_COLS": BLOCK_COLS}
+    options["COORDINATES"] = min(MOST_COORDINATES, triton.next_power_of_2(d))
     for double in (True,) if extreme is None else (False, True):
         exact_rows_kernel[(tiles, groups)](
             xt,
@@ -273,18 +276,19 @@ def _compile_gate() -> list[tuple[triton.JITFunction, dict[str, str], dict[str, 
     numbers = dict.fromkeys(("first", "second", "third"), "fp64")
     gate = []
 
-    def add(form, points, double, absent):
+    def add(form, points, double, absent, coordinates=MOST_COORDINATES):
         types = {"xt": f"*{points}", "yt": f"*{points}", "v": "*fp64", "table": "*fp64", "extreme": "*i32"}
         types |= {"potential": "*fp64", "gradient": "*fp64"} | sizes | numbers
         constants = {"FORM": form, "DOUBLE": double, "DIAGONAL": "v" in absent}
-        constants |= {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_COLS": BLOCK_COLS} | dict.fromkeys(absent)
+        constants |= {"BLOCK_ROWS": BLOCK_ROWS, "BLOCK_COLS": BLOCK_COLS, "COORDINATES": coordinates}
+        constants |= dict.fromkeys(absent)
         gate.append((exact_rows_kernel, {k: t for k, t in types.items() if k not in absent}, constants))
 
     for form in range(FORMS):
         no_table = () if form == MATERN_TABLE.value else ("table",)
         add(form, "fp32", False, no_table)
         add(form, "fp64", True, ("extreme", *no_table))
-    add(0, "fp32", True, ("table", "v"))
+    add(0, "fp32", True, ("table", "v"), 1)
     add(0, "fp32", False, ("table", "v", "gradient"))
     return gate
 
