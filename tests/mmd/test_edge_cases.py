@@ -260,3 +260,33 @@ def test_memory_is_that_of_a_block(monkeypatch):
     x, y = normal(4000, 5), normal(4000, 5, seed=1)
     fo.sliced_mmd_grad(x, y, num_slices=3000)
     assert 0 < largest <= _walk._BLOCK_ELEMENTS < 3000 * 4000
+
+
+EMPTY = {
+    "exact": lambda x, y: fo.sliced_mmd(x, y, method="exact"),
+    "sliced": lambda x, y: fo.sliced_mmd(x, y, method="sliced"),
+    "gaussian": lambda x, y: fo.sliced_mmd(x, y, kernel="gaussian", num_slices=8),
+    "given bandwidth": lambda x, y: fo.sliced_mmd(x, y, kernel="gaussian", bandwidth=1.0, num_slices=8),
+    "target": lambda x, y: fo.sliced_mmd(x, mmd.SlicedTarget(torch.ones(6, 5))),
+    "weights": lambda x, y: fo.sliced_mmd(x, y, x_weights=torch.full((4,), 0.25), num_slices=8),
+    "wasserstein": mmd.sliced_wasserstein,
+    "energy": mmd.energy_distance,
+    "divergence": mmd.cauchy_schwarz_divergence,
+    "information": lambda x, y: mmd.cauchy_schwarz_mutual_information(x, y[:, :, :4]),
+}
+
+
+@pytest.mark.parametrize("call", EMPTY.values(), ids=EMPTY)
+def test_a_batch_without_elements_has_no_values_and_gradients_without_elements(call):
+    x, y = torch.ones(0, 3, 4, 5, requires_grad=True), torch.ones(0, 1, 6, 5, requires_grad=True)
+    value = call(x, y)
+    assert value.shape == (0, 3)
+    value.sum().backward()
+    assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("method", ["exact", "sliced"])
+def test_the_gradient_over_a_batch_without_elements(method):
+    assert fo.sliced_mmd_grad(torch.ones(0, 4, 5), torch.ones(6, 5), method=method).shape == (0, 4, 5)
+    shared = fo.sliced_mmd_grad(torch.ones(4, 5), torch.ones(0, 6, 5), method=method)  # a sum of nothing
+    assert torch.equal(shared, torch.zeros(4, 5))

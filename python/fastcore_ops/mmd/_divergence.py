@@ -72,7 +72,7 @@ def _divergence(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
 
 def _stacked(values: list[Tensor], sample: Sample) -> Tensor:
     if not values:
-        return sample.x.new_zeros(sample.batch)
+        return sample.nothing()
     return torch.stack(values).reshape(sample.batch).to(sample.dtype)
 
 

@@ -140,7 +140,7 @@ def exact_distance(sample: Sample, kernel: Kernel, unbiased: bool, half: bool) -
         for i in range(x.shape[0])
     ]
     if not values:
-        return x.new_zeros(sample.batch)
+        return sample.nothing()
     stacked = torch.stack(values).reshape(sample.batch)
     return (stacked / 2 if half else stacked).to(sample.dtype)
 

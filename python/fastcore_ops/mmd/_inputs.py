@@ -59,6 +59,11 @@ class Sample:
         )
         return x, y, a, b
 
+    def nothing(self) -> Tensor:
+        """The values of a batch without elements: none, but attached to what was given."""
+        sums = [part.flatten(1).sum(1).to(self.dtype) for part in self.flat() if part is not None]
+        return torch.stack(sums).sum(0).reshape(self.batch)
+
 
 def check_points(operation: str, name: str, points: Any) -> Tensor:
     """Return ``points`` as a tensor (..., N, d), both at least 1; half precision comes as float32."""

@@ -62,7 +62,8 @@ class Options:
 class Call:
     """Clouds with one batch axis and how they are compared.
 
-    ``plans`` holds one plan for the whole batch, or one for each of its elements; none where the exact distance is meant.
+    ``plans`` holds one plan for the whole batch, or one for each of its elements; none where the exact distance is meant,
+    or the batch has no elements.
     ``sample`` is what was given (of a target, its points or those of x again).
     """
 
@@ -90,6 +91,8 @@ def prepare(operation: str, x: Any, y: Any, given: Options) -> Call:
         return call
     given_dtype = to_tensor(operation, "x", x).dtype
     slices = choose(operation, call.x, given_dtype, given.directions, given.num_slices, given.slices, given.generator)
+    if call.batch.numel() == 0:
+        return call
     total, ranks = slices.count, None
     if given.distributed:
         ranks = Ranks(operation, given.process_group)

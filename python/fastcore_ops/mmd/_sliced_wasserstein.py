@@ -70,6 +70,8 @@ def sliced_wasserstein(
     flat_x, flat_y, _, _ = sample.flat()
     given_dtype = to_tensor(_OPERATION, "x", x).dtype
     chosen = choose(_OPERATION, flat_x, given_dtype, directions, num_slices, slices, generator)
+    if sample.batch.numel() == 0:
+        return sample.answer(sample.nothing())
     power = _plan.value(_wasserstein_plan(chosen, flat_x, order), flat_x, flat_y, None, None)
     none = power == 0
     distance = torch.where(none, power, torch.where(none, 1.0, power).pow(1 / order)).reshape(sample.batch)
