@@ -205,3 +205,15 @@ def test_periods_are_rounded_up_by_an_eighth_of_an_octave():
     assert (rounded >= sizes).all() and (rounded <= sizes * 2 ** (1 / 8) * (1 + 1e-15)).all()
     assert len(set(rounded)) <= 60 / math.log(2) * 8 + 2
     assert _spectrum.rounded_up(0.0) == 0
+
+
+@pytest.mark.parametrize("order", [-400.0, -2.5, 0.0, 0.5, 7.5, 1e4])
+def test_bessel_integral_at_any_argument(order):
+    """Against the identity between three orders, which the integral obeys; at the ends of the grid it is finite."""
+    a = np.array([1e-4, 1.0, 50.0, 1e5, 1e12])
+    below, here, above = (_spectrum.log_bessel_integral(order + k, a) for k in (-1, 0, 1))
+    # integral of the derivative of e^(order u - e^u - a e^-u) is 0: I(order + 1) = order I(order) + a I(order - 1)
+    terms = np.abs(order) * np.exp(here - above), a * np.exp(below - above)
+    error = 1 - np.sign(order) * terms[0] - terms[1]
+    assert np.all(np.abs(error) < 1e-8 * (1 + terms[0] + terms[1]))
+    assert np.isfinite(_spectrum.log_bessel_integral(order, np.exp(np.array([-80.0, 80.0, 110.0])))).all()

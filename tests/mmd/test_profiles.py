@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import fastcore_ops as fo
 from fastcore_ops.mmd import _profiles
 from fastcore_ops.mmd._directions import slicing_constant
 
@@ -194,3 +195,17 @@ def test_half_digamma(n):
 @pytest.mark.parametrize(("d", "constant"), [(1, 1.0), (2, np.pi / 2), (3, 2.0), (64, 9.987425), (784, 35.0816073)])
 def test_slicing_constant(d, constant):
     assert slicing_constant(d, 1.0) == pytest.approx(constant, rel=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [10.0, 1e3, 1e6])
+@pytest.mark.parametrize("d", [1, 5, 70])
+def test_rational_quadratic_of_a_large_alpha_nears_the_gaussian(alpha, d):
+    x, y = (torch.randn(20, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2))
+    options = {"bandwidth": float(d) ** 0.5, "num_slices": 16, "slices": "gaussian"}
+    got, want = (
+        float(
+            fo.sliced_mmd(x, y + 0.5, kernel=kernel, alpha=alpha, generator=torch.Generator().manual_seed(3), **options)
+        )
+        for kernel in ("rational_quadratic", "gaussian")
+    )
+    assert got == pytest.approx(want, rel=2 / alpha + 1e-3)

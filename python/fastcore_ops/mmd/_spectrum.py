@@ -30,17 +30,20 @@ def log_bessel_integral(order: float, a: Floats) -> Floats:
     curvature = np.sqrt(order * order + 4 * a)
     # Without cancellation for either sign of the order.
     y = 0.5 * (order + curvature) if order > 0 else 2 * a / (curvature - order)
-    top = np.log(y)
+    other = a / y  # y - order
     step = np.minimum(0.25, 0.6 / np.sqrt(curvature))
 
-    def term(u: Floats) -> Floats:
-        return order * u - np.exp(np.minimum(u, 700.0)) - a * np.exp(np.minimum(-u, 700.0))
+    def drop(t: Floats) -> Floats:
+        """The exponent, t beyond its peak, less the peak: two terms of one sign, where plain differences are all rounding."""
+        t = np.clip(t, -300.0, 300.0)
+        least, sign = np.minimum(y, other), 1.0 if order > 0 else -1.0
+        return -4 * least * np.sinh(0.5 * t) ** 2 - abs(order) * (np.expm1(sign * t) - sign * t)
 
-    peak, total = term(top), np.ones_like(a)
+    peak, total = order * np.log(y) - y - other, np.ones_like(a)
     for side in (-1, 1):
         k, active = 1, np.ones_like(a, dtype=bool)
         while active.any():
-            added = np.exp(term(top + side * k * step) - peak)
+            added = np.exp(drop(side * k * step))
             total += np.where(active, added, 0.0)
             active &= added > 1e-18
             k += 1
