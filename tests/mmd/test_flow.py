@@ -160,15 +160,43 @@ def test_progress_shows_a_bar(capsys):
     assert "MMDFlow: 3 step" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["shape", "missing"])
+@pytest.mark.parametrize("change", ["shape", "missing", "dtype", "no_dict"])
 def test_bad_states(change):
     flow = mmd.MMDFlow(cloud(9, 3), cloud(8, 3, 1))
     state = flow.state_dict()
+    error = ValueError if change in ("shape", "missing") else TypeError
     if change == "shape":
         state["points"] = state["points"][:5]
         words = r"`points` of shape \(9, 3\), got \(5, 3\)"
-    else:
+    elif change == "missing":
         del state["velocity"]
-        words = "velocity"
-    with pytest.raises(ValueError, match=words):
+        words = "one without velocity"
+    elif change == "dtype":
+        state["velocity"] = state["velocity"].float()
+        words = "`velocity` of dtype torch.float64, got torch.float32"
+    else:
+        state, words = list(state), "`state` to be a dict"
+    with pytest.raises(error, match=words):
         flow.load_state_dict(state)
+
+
+def test_flow_to_a_weighted_target():
+    """One step is the gradient in x of the weighted distance; a point without mass draws nobody."""
+    x, y = cloud(12, 3), cloud(15, 3, 1)
+    b = torch.rand(15, generator=seeded(2), dtype=torch.float64)
+    b[0] = 0
+    b /= b.sum()
+    target = mmd.SlicedTarget(y, num_slices=6, generator=seeded(), y_weights=b)
+    flow = mmd.MMDFlow(x, target)
+    moved = flow.run(1)
+    want = x - 12 * mmd.sliced_mmd_grad(x, target, half=True)
+    torch.testing.assert_close(moved, want, rtol=1e-12, atol=1e-14)
+    assert flow.history[0]["value"] == pytest.approx(float(mmd.sliced_mmd(x, target, half=True)))
+
+
+@pytest.mark.parametrize(("b", "words"), [(torch.full((8,), 0.5), "equal totals"), (-torch.ones(8) / 8, "at least 0")])
+def test_flow_refuses_masses_that_are_no_distribution(b, words):
+    target = mmd.SlicedTarget(cloud(8, 3, 1).float(), y_weights=b)
+    with pytest.raises(ValueError, match=words) as caught:
+        mmd.MMDFlow(cloud(9, 3).float(), target)
+    assert "signed=True" not in str(caught.value)  # it has no such argument

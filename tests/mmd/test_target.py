@@ -115,3 +115,13 @@ def test_normal_target_gradients(slices):
     x, logits = normal(7, 4).requires_grad_(), normal(7, seed=2).requires_grad_()
     value = lambda x, logits: fo.sliced_mmd(x, target, x_weights=logits.softmax(0))  # noqa: E731
     assert torch.autograd.gradcheck(value, (x, logits), eps=1e-5, atol=1e-7, rtol=1e-5)
+
+
+def test_a_target_in_half_precision_takes_points_of_its_dtype_only():
+    half = mmd.SlicedTarget(normal(30, 4, dtype=torch.float16), num_slices=5)
+    whole = mmd.SlicedTarget(normal(30, 4, dtype=torch.float32), num_slices=5)
+    for target, dtype in ((half, torch.float32), (half, torch.bfloat16), (whole, torch.float16)):
+        with pytest.raises(TypeError, match="`x` of the target's dtype"):
+            fo.sliced_mmd(normal(9, 4, dtype=dtype), target)
+    law = mmd.SlicedTarget.standard_normal(4, dtype=torch.float32)
+    assert fo.sliced_mmd(normal(9, 4, dtype=torch.float16), law).isfinite()

@@ -114,11 +114,12 @@ class MMDFlow:
         self._target: SlicedTarget | None = None
         self._y: Tensor | None = None
         self._shift: Tensor | None = None
+        self._masses: Tensor | None = None  # of the particles, where those of the target are weighted
         if isinstance(target, SlicedTarget):
             self._target = target
-            points, _ = target.check(_OPERATION, x, None, False, True)
+            points, self._masses = target.check(_OPERATION, x, None, False, False)
         else:
-            points, y = _inputs.check_pair(_OPERATION, x, target)
+            points, y = _inputs.check_pair(_OPERATION, x, target, second="target")
             _one_cloud("target", y)
             self._shift = None if y.shape[1] == 1 else _walk.centre(y.detach())
             self._y = y.detach() if self._shift is None else y.detach() - self._shift
@@ -184,7 +185,8 @@ class MMDFlow:
         began = time.perf_counter()
         here = self._points if self._shift is None else self._points - self._shift
         y = None if self._y is None else self._y[None]
-        found = _plan.run(self._plan(), here[None], y, None, None, GRAD_X | VALUE)
+        a = None if self._masses is None else self._masses[None]
+        found = _plan.run(self._plan(), here[None], y, a, None, GRAD_X | VALUE)
         assert found.grad_x is not None and found.value is not None
         self._velocity.mul_(self.momentum).add_(found.grad_x[0])
         self._points.add_(self._velocity, alpha=-self.step_size * self._points.shape[0])
@@ -239,21 +241,22 @@ class MMDFlow:
 
         Raises
         ------
-        ValueError
-            An entry is missing, or the particles have another shape.
+        ValueError, TypeError
+            An entry is missing, or the particles have another shape or dtype.
         """
-        missing = {"points", "velocity", "step", "generator", "history"} - set(state)
+        operation, entries = f"{_OPERATION}.load_state_dict", ("points", "velocity", "step", "generator", "history")
+        if not isinstance(state, dict):
+            _checks.reject(operation, "`state` to be a dict", type(state).__name__, kind=TypeError)
+        missing = [name for name in entries if name not in state]
         if missing:
-            _checks.reject(
-                f"{_OPERATION}.load_state_dict", "a state with points, velocity, step …", f"none of {missing}"
-            )
+            _checks.reject(operation, f"`state` with {', '.join(entries)}", f"one without {', '.join(missing)}")
         for name, tensor in (("points", self._points), ("velocity", self._velocity)):
-            if state[name].shape != tensor.shape:
-                _checks.reject(
-                    f"{_OPERATION}.load_state_dict",
-                    f"`{name}` of shape {tuple(tensor.shape)}",
-                    tuple(state[name].shape),
-                )
+            found = state[name]
+            if found.shape != tensor.shape:
+                _checks.reject(operation, f"`{name}` of shape {tuple(tensor.shape)}", tuple(found.shape))
+            if found.dtype != tensor.dtype:
+                remedy = "Make the flow with particles of that dtype."
+                _checks.reject(operation, f"`{name}` of dtype {tensor.dtype}", found.dtype, remedy, TypeError)
         with torch.no_grad():
             self._points.copy_(state["points"])
             self._velocity.copy_(state["velocity"])
@@ -263,10 +266,9 @@ class MMDFlow:
 
 
 def _momentum(value: Any) -> float:
-    if isinstance(value, (int, float)) and value == 0:
-        return 0.0
-    momentum = _checks.positive_float(_OPERATION, "momentum", value)
-    if momentum >= 1:
+    plain = isinstance(value, (int, float))
+    momentum = float(value) if plain else _checks.positive_float(_OPERATION, "momentum", value)
+    if not 0 <= momentum < 1:
         _checks.reject(_OPERATION, "`momentum` of at least 0 and below 1", value)
     return momentum
 

@@ -87,6 +87,7 @@ class SlicedTarget:
             self._weights = weights
         self.slices = choose(_OPERATION, points, given.dtype, directions, num_slices, slices, generator)
         self._dimension, self._dtype, self._device = points.shape[1], points.dtype, points.device
+        self._given_dtype: torch.dtype | None = given.dtype
         self._points: Tensor | None = points
         self._spread: Tensor | None = None  # of the standard normal law along each direction
         self._shift = None if points.shape[1] == 1 else _walk.centre(points)
@@ -136,6 +137,7 @@ class SlicedTarget:
         like = torch.empty(1, d, dtype=dtype, device=device)
         target.slices = choose(operation, like, dtype, directions, num_slices, slices, generator)
         target._dimension, target._dtype, target._device = d, dtype, like.device
+        target._given_dtype = None  # no points were given: half ones meet float32
         target._points = target._weights = target._shift = target._sorted = target._cumulative = None
         rows = target.slices.explicit(d)  # padded ones are shorter than 1 in R^d
         target._spread = rows.double().norm(dim=1)
@@ -173,11 +175,13 @@ class SlicedTarget:
         self, operation: str, x: Any, x_weights: Any, unbiased: bool, signed: bool
     ) -> tuple[Tensor, Tensor | None]:
         """Points and weights that are compared with the target."""
-        points = _inputs.check_points(operation, "x", x)
+        given = to_tensor(operation, "x", x)
+        points = _inputs.check_points(operation, "x", given)
         _checks.require_same_device(operation, "x", points, "the target", self._device)
-        if points.dtype != self._dtype:
+        mine, theirs = (points.dtype, self._dtype) if self._given_dtype is None else (given.dtype, self._given_dtype)
+        if mine != theirs:
             _checks.reject(
-                operation, f"`x` of the target's dtype ({self._dtype})", points.dtype, "Convert one of them.", TypeError
+                operation, f"`x` of the target's dtype ({theirs})", given.dtype, "Convert one of them.", TypeError
             )
         if points.shape[-1] != self._dimension:
             _checks.reject(operation, f"`x` in the target's dimension ({self._dimension})", points.shape[-1])
