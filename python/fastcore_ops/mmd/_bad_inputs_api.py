@@ -48,6 +48,7 @@ def _bad_points(bad: Callable[..., BadInput]) -> list[BadInput]:
         bad("booleans", "`x` of a floating dtype|bool|Convert", TypeError, x=_X > 2),
         bad("complex", "`x` of a floating dtype|complex64|Convert", TypeError, x=_X.to(torch.complex64)),
         bad("complex_array", "`x` of a real dtype|complex|Convert", TypeError, x=_X.numpy() * 1j),
+        bad("eight_bits", "`x` of a floating dtype (float16|float8|Convert", TypeError, x=_X.to(torch.float8_e5m2)),
         bad("sparse", "`x` to be a dense tensor|to_dense", TypeError, x=_X.to_sparse()),
         bad("object", "`y` to be a tensor or an array", TypeError, y=object()),
     ]
@@ -142,10 +143,12 @@ def bad_flows() -> list[BadInput]:
     target = SlicedTarget(_Y, _ROWS)
     return [
         bad("flow_momentum_one", "`momentum` of at least 0 and below 1|1.0", momentum=1.0),
-        bad("flow_momentum_negative", "`momentum`|-0.5", momentum=-0.5),
+        bad("flow_momentum_negative", "`momentum` of at least 0|-0.5", momentum=-0.5),
+        bad("flow_momentum_tensor", "`momentum` of at least 0 and below 1", momentum=torch.tensor(1.5)),
         bad("flow_step_size", "`step_size` to be a finite number above 0", step_size=0.0),
         bad("flow_batch", "`x` of shape (points, dimensions)|for each of a batch", x=_X[None]),
-        bad("flow_dimension", "as many dimensions", target=_Y[:, :2]),
+        bad("flow_dimension", "`target` in as many dimensions", target=_Y[:, :2]),
+        bad("flow_target_vector", "`target` of shape", target=_Y[:, 0]),
         bad("flow_num_slices", "`num_slices` to be at least 1", num_slices=0),
         bad("flow_pool", "`num_slices` of at most the target's pool (6)|7", target=target, num_slices=7),
         bad("flow_pool_slices", "no `slices` with a SlicedTarget", target=target, slices="gaussian"),

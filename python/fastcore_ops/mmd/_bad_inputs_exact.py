@@ -81,7 +81,16 @@ def bad_distances() -> list[BadInput]:
 
 def bad_energy_distances() -> list[BadInput]:
     """Refusals of ``energy_distance``."""
-    return _shape_calls("energy_distance", energy_distance)
+    x, masses = _cloud(5, 2), torch.full((5,), 0.4)
+    return [
+        *_shape_calls("energy_distance", energy_distance),
+        BadInput(
+            "negative", lambda: energy_distance(x, x, x_weights=-masses), ValueError, ("`x_weights`", "Use `mmd` with")
+        ),
+        BadInput(
+            "totals", lambda: energy_distance(x, x, x_weights=masses), ValueError, ("totals", "or use `mmd` with")
+        ),
+    ]
 
 
 def bad_divergences() -> list[BadInput]:

@@ -12,7 +12,10 @@ from .._arrays import is_numpy, to_numpy, to_tensor
 from .._checks import reject, require_same_device
 
 _HALF = (torch.float16, torch.bfloat16)
+_FLOATING = (*_HALF, torch.float32, torch.float64)
 _TOTALS = {torch.float32: 1e-5, torch.float64: 1e-10}
+# What to do about signed measures where there is no argument `signed`.
+_SIGNED = {"energy_distance": "use `mmd` with signed=True", "MMDFlow": ""}
 
 
 @dataclass
@@ -68,10 +71,10 @@ class Sample:
 def check_points(operation: str, name: str, points: Any) -> Tensor:
     """Return ``points`` as a tensor (..., N, d), both at least 1; half precision comes as float32."""
     tensor = to_tensor(operation, name, points)
-    if not tensor.is_floating_point():
+    if tensor.dtype not in _FLOATING:
         reject(
             operation,
-            f"`{name}` of a floating dtype",
+            f"`{name}` of a floating dtype (float16, bfloat16, float32 or float64)",
             tensor.dtype,
             f"Convert it, e.g. {name}.float(); complex points have no order and no real distance here.",
             TypeError,
@@ -88,23 +91,26 @@ def check_points(operation: str, name: str, points: Any) -> Tensor:
     return tensor.float() if tensor.dtype in _HALF else tensor
 
 
-def check_pair(operation: str, x: Any, y: Any, same_width: bool = True) -> tuple[Tensor, Tensor]:
-    """Return both clouds, of one dtype and device and, where they are compared, dimension; their batches broadcast."""
-    first, second = to_tensor(operation, "x", x), to_tensor(operation, "y", y)
-    points_x, points_y = check_points(operation, "x", first), check_points(operation, "y", second)
-    require_same_device(operation, "y", points_y, "x", points_x.device)
-    if first.dtype != second.dtype:
+def check_pair(operation: str, x: Any, y: Any, same_width: bool = True, second: str = "y") -> tuple[Tensor, Tensor]:
+    """Return both clouds, of one dtype and device and, where they are compared, dimension; their batches broadcast.
+
+    ``second`` is the name of the argument ``y``.
+    """
+    given_x, given_y = to_tensor(operation, "x", x), to_tensor(operation, second, y)
+    points_x, points_y = check_points(operation, "x", given_x), check_points(operation, second, given_y)
+    require_same_device(operation, second, points_y, "x", points_x.device)
+    if given_x.dtype != given_y.dtype:
         reject(
             operation,
-            f"`y` of the dtype of `x` ({first.dtype})",
-            second.dtype,
+            f"`{second}` of the dtype of `x` ({given_x.dtype})",
+            given_y.dtype,
             "Convert one of them: dtypes are never promoted silently.",
             TypeError,
         )
     if same_width and points_x.shape[-1] != points_y.shape[-1]:
         reject(
             operation,
-            f"`y` in as many dimensions as `x` ({points_x.shape[-1]})",
+            f"`{second}` in as many dimensions as `x` ({points_x.shape[-1]})",
             f"{points_y.shape[-1]} (shapes {tuple(points_x.shape)} and {tuple(points_y.shape)})",
         )
     try:
@@ -112,7 +118,7 @@ def check_pair(operation: str, x: Any, y: Any, same_width: bool = True) -> tuple
     except RuntimeError:
         reject(
             operation,
-            "`x` and `y` with batches that broadcast",
+            f"`x` and `{second}` with batches that broadcast",
             f"shapes {tuple(points_x.shape)} and {tuple(points_y.shape)}",
         )
     return points_x, points_y
@@ -144,13 +150,14 @@ def check_weights(operation: str, name: str, weights: Any, points: Tensor, batch
 def check_totals(operation: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> None:
     """Refuse negative weights and unequal totals. Reads both on the host; NaN passes, and makes the result NaN."""
     a, b, tolerance = a.detach(), b.detach(), _TOTALS[dtype]
+    signed = _SIGNED.get(operation, "pass signed=True")
     for name, w in (("x_weights", a), ("y_weights", b)):
         if bool((w < 0).any()):
             reject(
                 operation,
                 f"`{name}` of at least 0",
                 float(w.min()),
-                "Pass signed=True to compare signed measures.",
+                f"{signed[0].upper()}{signed[1:]} to compare signed measures." if signed else "",
             )
     totals_a, totals_b = torch.broadcast_tensors(a.sum(-1), b.sum(-1))
     off = (totals_a - totals_b).abs() > tolerance * torch.maximum(totals_a, totals_b)
@@ -160,7 +167,7 @@ def check_totals(operation: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> No
             operation,
             "`x_weights` and `y_weights` of equal totals",
             f"{float(totals_a.reshape(-1)[first]):.9g} and {float(totals_b.reshape(-1)[first]):.9g}",
-            "Rescale one of them, or pass signed=True to compare measures of different mass.",
+            f"Rescale one of them{f', or {signed} to compare measures of different mass' if signed else ''}.",
         )
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .._checks import count, reject
-from ._inputs import check_pair, check_unbiased
+from ._directions import check_generator
+from ._inputs import check_pair
 
 _TILE = 512  # points on each side of a tile: its float64 numbers stay in the second-level cache
 _SMALL = 1 << 28  # products of two numbers up to which everything is in float64
@@ -86,10 +87,14 @@ def kid(
     for name, features in (("x", features_x), ("y", features_y)):
         if features.dim() != 2:
             reject("kid", f"`{name}` of shape (points, dimensions)", tuple(features.shape))
-    check_unbiased("kid", features_x, features_y)
+    check_generator("kid", generator)
     num_subsets = count("kid", "num_subsets", num_subsets, 1)
     subset_size = count("kid", "subset_size", subset_size, 2)
     n, m = features_x.shape[0], features_y.shape[0]
+    if min(n, m) < 2:
+        reject(
+            "kid", "at least 2 points in `x` and in `y`", f"{n} and {m}", "The estimate is that of different points."
+        )
     if not full and subset_size > min(n, m):
         reject(
             "kid",

@@ -110,7 +110,9 @@ def check_directions(operation: str, directions: Any, points: Tensor, given_dtyp
     d = points.shape[-1]
     if rows.dim() != 2 or rows.shape[1] != d or rows.shape[0] < 1:
         remedy = f"A row is a unit vector of R^{d}; make_directions({d}, num_slices) draws them."
-        _checks.reject(operation, f"`directions` of shape (num_slices, {d}) to match `x`", tuple(rows.shape), remedy)
+        _checks.reject(
+            operation, f"`directions` of shape (num_slices, {d}) to match the points", tuple(rows.shape), remedy
+        )
     return rows.to(points.dtype).contiguous()
 
 
