@@ -270,6 +270,29 @@ def test_wasserstein_between_translates():
     assert float(mmd.sliced_wasserstein(x[:, :1], x[:, :1] + 3, p=1)) == pytest.approx(3.0)
 
 
+@pytest.mark.parametrize("p", [1, 2, 3, 8])
+@pytest.mark.parametrize("size", [1e-30, 1e30, 1e37])
+def test_wasserstein_of_points_whose_powers_are_no_floats(p, size):
+    x, y = (torch.randn(n, 5, generator=seeded(n)) for n in (30, 40))
+    rows = mmd.make_directions(5, 16, generator=seeded())
+    found = []
+    for scale in (1.0, size):
+        leaf = (x * scale).requires_grad_()
+        value = mmd.sliced_wasserstein(leaf, y * scale, p=p, directions=rows)
+        found += [float(value.detach()) / scale, *torch.autograd.grad(value, leaf)]
+    assert found[2] == pytest.approx(found[0], rel=1e-5)
+    torch.testing.assert_close(found[3], found[1], rtol=1e-4, atol=1e-7)
+
+
+def test_wasserstein_of_a_high_order_between_near_clouds():
+    """Its 32nd power is 0 in float32."""
+    x = torch.randn(30, 3, generator=seeded()).requires_grad_()
+    value = mmd.sliced_wasserstein(x, x.detach() + 0.01, p=32, slices="spiral", num_slices=512)
+    assert float(value.detach()) == pytest.approx(0.01 * 3**0.5, rel=0.15)  # the longest projection of the move
+    value.backward()
+    assert bool(x.grad.isfinite().all())
+
+
 def test_wasserstein_of_equal_clouds_has_no_gradient():
     x = clouds(20, 1, 3, torch.float32)[0].requires_grad_()
     value = mmd.sliced_wasserstein(x, x.detach().flip(0))

@@ -33,6 +33,8 @@ class Plan:
         Number of slices, those of other ranks included.
     ranks : Ranks, optional
         Those that share the work; ``sharded``: that share the points too.
+    value_dtype : dtype, optional
+        Of the value; else that of the points.
     second : callable, optional
         ``second(plan, x, y, a, b)``: the same value as differentiable torch, where a second derivative makes sense.
     """
@@ -47,6 +49,7 @@ class Plan:
     shift: Tensor | None = None
     ranks: _sharded.Ranks | None = None
     sharded: bool = False
+    value_dtype: torch.dtype | None = None
     second: Callable[..., Tensor] | None = None
 
 
@@ -140,7 +143,7 @@ def _scaled(
         for grad, shape in zip(grads, shapes, strict=True)
     )
     return Found(
-        None if value is None else (value[:, 0] * factor).to(x.dtype),
+        None if value is None else (value[:, 0] * factor).to(plan.value_dtype or x.dtype),
         grad_x,
         grad_y,
         None if potential_x is None else potential_x * factor,
@@ -199,7 +202,7 @@ class _SlicedValue(torch.autograd.Function):
 
 
 def _times(grad: Tensor, part: Tensor | None) -> Tensor | None:
-    return None if part is None else part * grad.to(part.dtype).view(-1, *[1] * (part.dim() - 1))
+    return None if part is None else (part * grad.view(-1, *[1] * (part.dim() - 1))).to(part.dtype)
 
 
 def _with_second(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .. import _backend, _checks
 from .._arrays import to_tensor
-from . import _inputs, _plan
+from . import _inputs, _plan, _walk
 from ._directions import slicing_constant
 from ._plan import Plan
 from ._reference_rank import GRAD_X, GRAD_Y, VALUE
@@ -72,10 +72,20 @@ def sliced_wasserstein(
     chosen = choose(_OPERATION, flat_x, given_dtype, directions, num_slices, slices, generator)
     if sample.batch.numel() == 0:
         return sample.answer(sample.nothing())
-    power = _plan.value(_wasserstein_plan(chosen, flat_x, order), flat_x, flat_y, None, None)
+    scale = _scale(flat_x, flat_y)
+    power = _plan.value(_wasserstein_plan(chosen, flat_x, order), flat_x / scale, flat_y / scale, None, None)
     none = power == 0
-    distance = torch.where(none, power, torch.where(none, 1.0, power).pow(1 / order)).reshape(sample.batch)
-    return sample.answer(distance)
+    distance = scale.view(-1) * torch.where(none, power, torch.where(none, 1.0, power).pow(1 / order))
+    return sample.answer(distance.to(sample.dtype).reshape(sample.batch))
+
+
+def _scale(x: Tensor, y: Tensor) -> Tensor:
+    """Powers of two (B, 1, 1) near the size of each pair of clouds, without which powers of p leave the range of floats."""
+    x, y = x.detach(), y.detach()
+    middle = _walk.centre(x, y)
+    size = torch.maximum(*((cloud - middle).abs().amax((1, 2), keepdim=True) for cloud in (x, y)))
+    exponent = torch.frexp(size.clamp(torch.finfo(x.dtype).tiny, torch.finfo(x.dtype).max / 4)).exponent
+    return torch.ldexp(torch.ones_like(size), torch.where(size.isfinite() & (size > 0), exponent, 0))
 
 
 def _wasserstein_plan(slices: Slices, x: Tensor, p: float) -> Plan:
@@ -94,5 +104,11 @@ def _wasserstein_plan(slices: Slices, x: Tensor, p: float) -> Plan:
     factor = 1.0 if slices.dimension == d else slicing_constant(slices.dimension, p) / slicing_constant(d, p)
     assert math.isfinite(factor)
     return Plan(
-        operation=_OPERATION, slices=slices, evaluate=evaluate, factor=factor, total=slices.count, backend=backend
+        operation=_OPERATION,
+        slices=slices,
+        evaluate=evaluate,
+        factor=factor,
+        total=slices.count,
+        backend=backend,
+        value_dtype=torch.float64,
     )
