@@ -20,7 +20,7 @@ fi
 part "tests"
 if "$PYTHON" -c 'import pytest' 2>/dev/null; then
     # -p no:…: the machine's own pytest plugins are not ours to debug
-    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 limit 300 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu tests \
+    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 limit 420 "$PYTHON" -m pytest -q -p no:cacheprovider -m gpu tests \
         --ignore=tests/cuda_on_cpu --ignore=tests/packaging --junitxml="$RESULTS/gpu_tests_$FAMILY.xml" || failed=1
 else
     echo "pytest is not installed; running the short parity test only"

@@ -99,7 +99,7 @@ def test_cuda_target_and_flow():
     target = fo.mmd.SlicedTarget(y, directions)
     plain = fo.sliced_mmd(x, y, directions=directions)
     torch.testing.assert_close(fo.sliced_mmd(x, target), plain, rtol=1e-5, atol=0)
-    normal = fo.mmd.SlicedTarget.standard_normal(5)
+    normal = fo.mmd.SlicedTarget.standard_normal(5, device=DEVICE)
     assert fo.sliced_mmd(x, normal).device.type == DEVICE
     for place in (y, target):
         flow = fo.mmd.MMDFlow(x, place, momentum=0.5)
