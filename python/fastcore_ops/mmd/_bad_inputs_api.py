@@ -102,6 +102,8 @@ def bad_slices(call: Callable[..., Any]) -> list[BadInput]:
             "polynomial_directions", "no `directions`|polynomial|leave them out", kernel="polynomial", directions=_ROWS
         ),
         bad("exact_directions", 'no `directions` with method="exact"|sliced', method="exact", directions=_ROWS),
+        bad("polynomial_slices", "`slices` with the kernel|no slices", kernel="polynomial", slices="gaussian"),
+        bad("polynomial_num_slices", 'no `num_slices`|use method="exact"', kernel="polynomial", num_slices=4),
         bad("one_point_unbiased", "at least 2 points in `x`|unbiased=False", x=_X[:1], unbiased=True),
         bad("weights_unbiased", "no `x_weights` with unbiased=True|uniform", **weights, unbiased=True),
         bad("weights_short", "`x_weights` with one weight for each of the 4 points", x_weights=_B, y_weights=_B),

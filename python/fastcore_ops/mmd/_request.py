@@ -155,9 +155,12 @@ def _check_method(operation: str, kernel: Kernel, target: bool, given: Options) 
         if present and kernel.name == "polynomial":
             remedy = "It is no radial kernel and has no slices: leave them out."
             _checks.reject(operation, f'{wants_slices} with the kernel "polynomial"', "one", remedy)
-    if kernel.name == "polynomial" and given.method == "sliced":
+    if kernel.name == "polynomial" and given.method != "exact":
         remedy = 'It is no radial kernel and has no slices; use method="exact".'
-        _checks.reject(operation, '`method` "exact" or "auto" with the kernel "polynomial"', '"sliced"', remedy)
+        if given.method == "sliced":
+            _checks.reject(operation, '`method` "exact" or "auto" with the kernel "polynomial"', '"sliced"', remedy)
+        if given.asks_for_slices:
+            _checks.reject(operation, 'no `num_slices` or `slices` with the kernel "polynomial"', "one", remedy)
 
 
 def _exact_is_meant(operation: str, call: Call, kernel: Kernel, given: Options) -> bool:
