@@ -125,6 +125,8 @@ def _checked_shape(operation: str, which: str, value: object) -> float:
 
 
 def _checked_exponent(operation: str, value: object) -> float:
+    if isinstance(value, (str, bool)):  # float() would take both
+        reject(operation, "`r` to be a number", repr(value), kind=TypeError)
     try:
         r = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

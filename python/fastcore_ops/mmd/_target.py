@@ -15,7 +15,7 @@ from . import _inputs, _walk
 from ._directions import slicing_constant
 from ._plan import Plan
 from ._reference_rank import GRAD_X, POTENTIAL_X, VALUE
-from ._slices import Slices, choose, draw
+from ._slices import Slices, choose
 
 _X_OUTPUTS = GRAD_X | VALUE | POTENTIAL_X
 _OPERATION = "SlicedTarget"
@@ -291,8 +291,3 @@ def pool_draw(target: SlicedTarget, count: int, generator: torch.Generator | Non
     source = target._device if generator is None else generator.device
     drawn = torch.randperm(target.num_slices, generator=generator, device=source)[:count]
     return drawn.sort().values.to(target._device)
-
-
-def redraw(x: Tensor, count: int, law: str, generator: torch.Generator | None) -> Slices:
-    """Fresh slices for points (N, d)."""
-    return draw(x.shape[-1], count, law, generator, x.dtype, x.device)
