@@ -108,7 +108,9 @@ def bad_slices(call: Callable[..., Any]) -> list[BadInput]:
         bad("one_point_unbiased", "at least 2 points in `x`|unbiased=False", x=_X[:1], unbiased=True),
         bad("weights_unbiased", "no `x_weights` with unbiased=True|uniform", **weights, unbiased=True),
         bad("weights_short", "`x_weights` with one weight for each of the 4 points", x_weights=_B, y_weights=_B),
-        bad("weights_unequal", "equal totals|Rescale|signed=True", x_weights=2 * _A, y_weights=_B),
+        bad(
+            "weights_unequal", "equal totals|Rescale one of them in float64|signed=True", x_weights=2 * _A, y_weights=_B
+        ),
         bad("weights_negative", "`y_weights` of at least 0|signed=True", x_weights=_A, y_weights=_B - 0.3),
         bad("weights_int", "`x_weights` of a floating dtype", TypeError, x_weights=torch.ones(4, dtype=torch.int64)),
         bad("sharded_alone", "torch.distributed|init_process_group", sharded=True),

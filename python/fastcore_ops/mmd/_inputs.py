@@ -167,7 +167,7 @@ def check_totals(operation: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> No
             operation,
             "`x_weights` and `y_weights` of equal totals",
             f"{float(totals_a.reshape(-1)[first]):.9g} and {float(totals_b.reshape(-1)[first]):.9g}",
-            f"Rescale one of them{f', or {signed} to compare measures of different mass' if signed else ''}.",
+            f"Rescale one of them in float64{f', or {signed} to compare measures of different mass' if signed else ''}.",
         )
 
 
