@@ -11,7 +11,7 @@ constexpr int kResidentBlocks = sizeof(P) == 4 && sizeof(S) == 4 ? 3 : 2;
 
 // gate: no spills
 template <class Rule, class T, class P, class S>
-__global__ void __launch_bounds__(kThreads, (kResidentBlocks<P, S>)) step_kernel(const __grid_constant__ Launch launch) {
+__global__ void __launch_bounds__(kThreads, kResidentBlocks<P, S>) step_kernel(const __grid_constant__ Launch launch) {
   using Shared = BlockStep<Rule, T>;
   FC_SHARED(Shared, block, [1]);
   const bool skipped = launch.found_inf.read() != 0;  // the same for all blocks
