@@ -163,7 +163,7 @@ __device__ inline double polynomial_at(const PairPolynomial& p, const double (&m
 }
 
 // What each point sees: slope, and sum where it is wanted.
-// No promise about spills: all nodes' states are in registers, and with potentials some 260 bytes a thread are not.
+// No promise about spills: all nodes' states are in registers, and where sums are wanted some 260 bytes a thread spill.
 template <class T, bool with_sum>
 __global__ void __launch_bounds__(kSoeThreads)
 soe_sums_kernel(const SoePoints p, const SoeTable table, int64_t blocks) {

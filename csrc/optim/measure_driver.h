@@ -52,11 +52,6 @@ inline void measure_pieces(const StepArguments& args, const Pieces& pieces, cons
     for (int s = 0; s < sums; ++s) out[s * pieces.segments + pieces.all[k].segment] += partial[sums * k + s];
 }
 
-inline void check_rows(const char* op, const StepArguments& args) {
-  for (int64_t i = 0; i < args.count(); ++i)
-    FC_CHECK(Layout(args.params[i]).rows_in_order(), op, ": a parameter's rows do not stand one after the other");
-}
-
 template <class Rule>
 Tensor measure(const char* op, StepArguments&& args, bool by_row) {
   if (args.count() > 0) {

@@ -224,4 +224,9 @@ struct [[gnu::visibility("hidden")]] StepArguments {
   }
 };
 
+inline void check_rows(const char* op, const StepArguments& args) {
+  for (int64_t i = 0; i < args.count(); ++i)
+    FC_CHECK(Layout(args.params[i]).rows_in_order(), op, ": a parameter's rows do not stand one after the other");
+}
+
 }  // namespace fc::optim

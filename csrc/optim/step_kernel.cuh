@@ -5,7 +5,7 @@
 namespace fc::optim {
 
 // Blocks that a multiprocessor should hold. AdaBelief with 82 registers, of which two blocks fit, ran at 0.87 of its speed
-// with the 80 of which three do; numbers of other widths do not fit in 80.
+// with 80, of which three do. Only float32 has been tried.
 template <class P, class S>
 constexpr int kResidentBlocks = sizeof(P) == 4 && sizeof(S) == 4 ? 3 : 2;
 

@@ -90,11 +90,6 @@ inline void check_places(const char* op, const StepArguments& args, int numbers)
   FC_CHECK(args.hyper.size() <= size_t(kMostHyper), op, ": too many hyper-parameters");
 }
 
-inline void check_rows(const char* op, const StepArguments& args) {
-  for (int64_t i = 0; i < args.count(); ++i)
-    FC_CHECK(Layout(args.params[i]).rows_in_order(), op, ": a parameter's rows do not stand one after the other");
-}
-
 inline Number number_of(const std::optional<Tensor>& tensor, double without) {
   if (!tensor) return {nullptr, without, false};
   if (!is_on_device(*tensor)) return {nullptr, read_number(*tensor), false};

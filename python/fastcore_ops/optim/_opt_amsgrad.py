@@ -173,7 +173,7 @@ class OPTAMSGrad(FusedOptimizer):
         if scaling.found_inf is not None:
             taken = scaling.found_inf.to(device).reshape(()) == 0
         newest = (places == kept % history) & taken
-        self._keep(calls, flats, scaling, _OWN - 1, taken)  # in the forecast's place, for now
+        self._keep(calls, flats, scaling, _OWN - 1, taken)  # the forecast, where there is no combination
         for k in [int(kept) % history] if _is_on_host(kept) else range(history):
             self._keep(calls, flats, scaling, _OWN + k, newest[k])
         write_number(self.param_groups, "gradients_kept", kept + taken)
