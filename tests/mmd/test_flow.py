@@ -142,6 +142,7 @@ def test_callback_stops_the_run():
     assert flow.status == "finished"
 
 
+@pytest.mark.usefixtures("keyboard_interrupt")
 def test_interruption_ends_after_a_whole_step():
     def callback(record):
         if record["step"] == 2:

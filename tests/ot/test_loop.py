@@ -58,6 +58,7 @@ def test_callback_error_passes_through():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.usefixtures("keyboard_interrupt")
 def test_interrupt_ends_at_the_next_step():
     before = signal.getsignal(signal.SIGINT)
     handlers = []
@@ -77,6 +78,7 @@ def test_interrupt_ends_at_the_next_step():
     assert re.search(r"error \d", result.message)
 
 
+@pytest.mark.usefixtures("keyboard_interrupt")
 def test_second_interrupt_raises():
     before = signal.getsignal(signal.SIGINT)
 
