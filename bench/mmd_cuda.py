@@ -94,6 +94,33 @@ def products(problem: Problem) -> Function:
     return call
 
 
+def split_products(problem: Problem) -> Function:
+    """The same products of matrices in six bfloat16 parts, the parts given."""
+    terms, wide = 6, {"device": DEVICE, "dtype": torch.bfloat16}
+    slices, n, d = problem.slices, problem.n, problem.d
+    rows, points = torch.randn(slices, terms * d, **wide), torch.randn(terms * d, n, **wide)
+    gradients, columns = torch.randn(n, terms * slices, **wide), torch.randn(terms * slices, d, **wide)
+
+    def call() -> None:
+        torch.mm(rows, points, out_dtype=torch.float32)
+        torch.mm(rows, points, out_dtype=torch.float32)
+        torch.mm(gradients, columns, out_dtype=torch.float32)
+
+    return call
+
+
+def errors(row: Row, case: str, problem: Problem, sides: dict[str, Function]) -> None:
+    """Of gradients in float32 against the recipe in float64."""
+    x, y, directions = problem.x.double(), problem.y.double(), problem.directions.double()
+    scale = mmd_sides.slicing_constant(problem.d) / problem.slices
+    exact = scale * (mmd_sides.three_sorts(directions @ x.T, directions @ y.T).T @ directions)
+    found = {name: apart(side(), exact) for name, side in sides.items()}
+    row.add(
+        [case, f"{found['ours']:.1e}", RECIPE, f"{found[RECIPE]:.1e}", "of the float64 gradient", "", ""],
+        {"case": case, "errors": found},
+    )
+
+
 def transfer(x: Tensor, y: Tensor) -> Function:
     """Projections read once, gradients in x written once."""
     out = torch.empty_like(x)
@@ -115,6 +142,8 @@ def gradient(context: Context) -> Row:
         problem = Points(**({"d": d} | (small if context.quick else {"n": 20_000, "slices": 1000})))
         name, bar = f"N = M = {problem.n}, d = {d}, P = {problem.slices}", "6 / 12" if d == 784 else "- / 12"
         recipe = {RECIPE: mmd_sides.torch_gradient(problem), "products": products(problem)}
+        if d >= 256:
+            recipe["split products"] = split_products(problem)
         ours = mmd_sides.ours_gradient(problem)
         guarded(row, name, partial(versus, row, context, name, {"ours": ours, **recipe}, bar, SAME_GRADIENT))
         both = f"{name}, value and both gradients"
@@ -123,9 +152,13 @@ def gradient(context: Context) -> Row:
         fast = f"{name}, Hadamard"
         sides = {"ours": partial(_hadamard_gradient, problem), **recipe}
         guarded(row, fast, partial(versus, row, context, fast, sides, "-"))
+        accuracy = {"ours": ours, RECIPE: recipe[RECIPE]}
+        guarded(row, f"{name}, error", partial(errors, row, f"{name}, error", problem, accuracy))
         guarded(row, f"{name}, on the host", partial(_on_host, row, f"{name}, on the host", ours, recipe[RECIPE]))
         guarded(row, f"{name}, memory", partial(_memory, row, f"{name}, memory", ours, recipe[RECIPE]))
-    row.note("products: projections of x and y and the back-projection, by torch")
+    row.note(
+        "products: projections of x and y and the back-projection, by torch; split: in bfloat16 parts, as we do from d = 256"
+    )
     return row
 
 

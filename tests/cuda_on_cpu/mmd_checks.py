@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastcore_ops.mmd import _reference_hadamard, _reference_rank
+from fastcore_ops.mmd import _reference_hadamard, _reference_rank, _reference_split
 from tests.mmd import rank_problems as problems
 
 F32, F64 = torch.float32, torch.float64
@@ -204,6 +204,17 @@ def check_hadamard(ops: Any, sizes: Any = HADAMARD, dtypes: Any = (F32, F64)) ->
                 assert_close(got, want, 10)
 
 
+def check_split(ops: Any) -> None:
+    """The bits of torch's own conversions, aligned and not, up to the end and beyond it."""
+    for rows, columns, first, count in ((9, 520, 4, 8), (70, 33, 3, 64), (5, 7, 0, 5), (1, 1, 0, 3)):
+        x = draw(rows, columns, F32) * 10.0 ** draw(rows, columns, F32, "ties", seed=1)
+        x[0, 0], x[-1, -1] = torch.inf, torch.nan
+        for arguments in ((x, None, first, count, False, True), (x, x[:1].contiguous(), first, count, False, False),
+                          (x.t().contiguous(), None, first, count, True, False)):  # fmt: skip
+            got, want = ops.mmd_split(*arguments), _reference_split.split(*arguments)
+            torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+
+
 KERNELS = ((0, 0.5), (0, 1.5), (6, 0.0), (7, 2.0))  # powers, logarithm, thin plate
 SOE_SIZES = ((1, 1), (40, 25), (5, 300))  # within a chunk, one beyond, several
 
@@ -252,6 +263,7 @@ def check_subset(ops: Any) -> None:
     check_hadamard(ops, ((1, 40000, 16, 3),), (F64,))
     check_wasserstein_of_few(ops)
     check_soe_of_few(ops)
+    check_split(ops)
 
 
 def check_weighted_of_few(ops: Any) -> None:

@@ -21,6 +21,7 @@ IN_ALL_ORDERS = [
     "wasserstein",
     "hadamard",
     "soe",
+    "split",
 ]
 
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from .. import _backend
+from . import _products
 from ._slices import Slices, Transform
 
 _BLOCK_ELEMENTS = 1 << 22  # of both clouds together: 16 MB in float32
 _GPU_FACTOR = 16  # a GPU, whose multiprocessors each want slices of their own, takes blocks and chunks so much larger
 _LEAST_BLOCK, _MOST_BLOCK = 16, 1024
-_ALIGN = 8  # points
 _CHUNK = 2048  # points that are centred, padded and transformed together
 _MOST_MEDIAN = 256  # points of which the centre is the median
 
@@ -86,7 +86,7 @@ def walk(
         for cloud, want in zip((x, y), wanted, strict=True)
     )
     if slices.rows is not None:
-        _walk_rows(slices.rows, x, y, shift, visit, grads, columns)
+        _walk_rows(slices.rows, x, y, shift, visit, grads, backend, columns)
         return grads[0], grads[1]
     first = 0
     for group in _groups(slices.transforms, columns, x.is_cuda):
@@ -112,30 +112,6 @@ def _groups(parts: tuple[Transform, ...], columns: int, on_gpu: bool) -> list[li
     return groups
 
 
-class _Projector:
-    """Products of blocks of rows with one cloud, in a buffer that is used again.
-
-    Their bits must not depend on where a point stands. MKL's do in float32 where the number of points is no multiple of 4,
-    and those of a single row (another routine) always: points are padded, a row gets a twin.
-    """
-
-    def __init__(self, cloud: Tensor, shift: Tensor | None, most: int) -> None:
-        self.count = cloud.shape[0]
-        missing = -self.count % _ALIGN
-        self.cloud = cloud if shift is None else cloud - shift
-        if missing:
-            self.cloud = torch.nn.functional.pad(self.cloud, (0, 0, 0, missing))
-        self.buffer = cloud.new_empty(max(2, most), self.count + missing)
-        self.narrow = cloud.new_empty(most, self.count) if missing else None
-
-    def __call__(self, rows: Tensor) -> Tensor:
-        slices = rows.shape[0]
-        if slices == 1:
-            rows = rows.expand(2, -1).contiguous()
-        found = torch.mm(rows, self.cloud.t(), out=self.buffer[: rows.shape[0]])[:slices]
-        return found if self.narrow is None else self.narrow[:slices].copy_(found[:, : self.count])
-
-
 def _walk_rows(
     rows: Tensor,
     x: Tensor,
@@ -143,19 +119,21 @@ def _walk_rows(
     shift: Tensor | None,
     visit: Visit,
     grads: tuple[Tensor | None, ...],
+    backend: str | None,
     columns: int,
 ) -> None:
     if rows.shape[0] == 0:
         return
     cuts = pieces(rows.shape[0], columns, x.is_cuda)
     most = max(stop - start for start, stop in cuts)
-    of_x, of_y = _Projector(x, shift, most), None if y is None else _Projector(y, shift, most)
+    products = [None if cloud is None else _products.products(cloud, shift, most, backend) for cloud in (x, y)]
     for start, stop in cuts:
         block = rows[start:stop]
-        tx, ty = of_x(block), None if of_y is None else of_y(block)
-        for grad, found in zip(grads, visit(start, stop, tx, ty), strict=True):
-            if grad is not None and found is not None:
-                grad.addmm_(found.t(), block)
+        tx, ty = (None if side is None else side.project(block) for side in products)
+        assert tx is not None
+        for side, grad, found in zip(products, grads, visit(start, stop, tx, ty), strict=True):
+            if side is not None and grad is not None and found is not None:
+                side.add_back(grad, found, block)
 
 
 def _chunk(cloud: Tensor) -> int:
