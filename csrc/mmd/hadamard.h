@@ -27,7 +27,7 @@ struct HadamardArguments {
   T* out;
   int64_t points, rows, size;      // rows: coordinates of x, or its slices when transposed
   T scale;
-  bool transpose;
+  bool transpose, add;             // add: transposed, to what is there
 };
 
 }  // namespace fc::mmd

@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include <cmath>
+#include <vector>
 
 #include "../common/aligned.h"
 #include "../common/dtype_switch.h"
@@ -9,6 +10,7 @@
 #include "../common/parallel.h"
 #include "../common/reduce.h"
 #include "hadamard.h"
+#include "hadamard_tensors.h"
 #include "slice_pool.h"
 
 #define FC_LOOP_FILE "../mmd/mmd_hadamard_loop.inc"
@@ -25,30 +27,40 @@ int64_t group_points(int64_t depth, int64_t element_bytes) {
   return std::clamp<int64_t>(fitting / kLane * kLane, kLane, 128);
 }
 
+// Of each transform its signs, the first of them times the scale, and its rows of the slices.
+template <class T>
+std::vector<HadamardArguments<T>> each_transform(const Tensor& x, const HadamardShape& shape, const Tensor& signs, AlignedVector<T>& factors,
+                                                 T* out, bool transpose) {
+  const T scale = T(std::pow(double(shape.depth), -1.5));  // before the sums: no result exceeds the point's length
+  std::vector<HadamardArguments<T>> found;
+  for (int64_t k = 0; k < shape.transforms; ++k) {
+    const T* mine = data<T>(signs) + k * 3 * shape.depth;
+    T* factor = factors.data() + k * shape.depth;
+    for (int64_t e = 0; e < shape.depth; ++e) factor[e] = mine[e] * scale;
+    const int64_t first = k * shape.depth, slices = std::min(shape.depth, shape.slices - first);
+    const T* in = data<T>(x) + (transpose ? first * shape.points : 0);
+    T* to = out + (transpose ? 0 : first * shape.points);
+    found.push_back({in, mine, factor, to, shape.points, transpose ? slices : shape.width, transpose ? shape.width : slices, scale,
+                     transpose, k > 0});
+  }
+  return found;
+}
+
 Tensor mmd_hadamard(Tensor x, Tensor signs, int64_t size, bool transpose) {
-  const char* op = "mmd_hadamard";
-  FC_CHECK(x.dim() == 2, op, ": `x` has ", x.dim(), " dimensions instead of 2");
-  FC_CHECK(signs.dim() == 2, op, ": `signs` has ", signs.dim(), " dimensions instead of 2");
-  const int64_t depth = signs.size(1), points = x.size(transpose ? 1 : 0), rows = x.size(transpose ? 0 : 1);
-  check_tensor(op, "x", x, x.scalar_type(), {x.size(0), x.size(1)});
-  check_tensor(op, "signs", signs, x.scalar_type(), {3, depth});
-  FC_CHECK(depth > 0 && (depth & (depth - 1)) == 0, op, ": `signs` has ", depth, " columns, not a power of 2");
-  FC_CHECK(rows <= depth, op, ": `x` has ", rows, " rows of the transform, of ", depth);
-  FC_CHECK(size > 0 && size <= depth, op, ": `size` is ", size, ", not in 1 ... ", depth);
-  return switch_floating(op, x, [&](auto zero) {
+  const HadamardShape shape = check_hadamard("mmd_hadamard", x, signs, size, transpose);
+  return switch_floating("mmd_hadamard", x, [&](auto zero) {
     using T = decltype(zero);
-    Tensor out = transpose ? new_tensor<T>(x, {points, size}) : new_tensor<T>(x, {size, points});
-    const T scale = T(std::pow(double(depth), -1.5));  // before the sums: no result exceeds the point's length
-    AlignedVector<T> factor(depth);
-    for (int64_t k = 0; k < depth; ++k) factor[k] = data<T>(signs)[k] * scale;
-    const HadamardPlan plan(depth);
-    const HadamardArguments<T> arguments{data<T>(x), data<T>(signs), factor.data(), data<T>(out), points, rows, size, scale, transpose};
+    Tensor out = transpose ? new_tensor<T>(x, {shape.points, size}) : new_tensor<T>(x, {size, shape.points});
+    AlignedVector<T> factors(shape.transforms * shape.depth);
+    const auto transforms = each_transform<T>(x, shape, signs, factors, data<T>(out), transpose);
+    const HadamardPlan plan(shape.depth);
     const auto project = FC_PICK_ISA(hadamard_group<T>);
-    const int64_t group = group_points(depth, sizeof(T));
+    const int64_t group = group_points(shape.depth, sizeof(T));
     using Tiles = RawVector<T>;
-    for_slices<Tiles>((points + group - 1) / group, group * depth, [&] { return std::make_unique<Tiles>(group * depth); },
-                      [&](Tiles& tiles, int64_t p) {
-      project(plan, arguments, p * group, std::min(points, (p + 1) * group), tiles.data());
+    for_slices<Tiles>((shape.points + group - 1) / group, shape.transforms * group * shape.depth,
+                      [&] { return std::make_unique<Tiles>(group * shape.depth); }, [&](Tiles& tiles, int64_t p) {
+      for (const auto& transform : transforms)
+        project(plan, transform, p * group, std::min(shape.points, (p + 1) * group), tiles.data());
     });
     return out;
   });

@@ -1,9 +1,12 @@
 // mmd_hadamard on CUDA: D^(-3/2) H S3 H S2 H S1 of padded points, or its transpose. A block transforms a tile of points in
 // shared memory: a thread takes up to 16 entries of a point into registers and goes through four levels of butterflies, so
 // that at D = 1024 a transform is three sweeps of the tile. Points too long for shared memory are swept in global memory.
+// Several transforms of the same points go side by side; transposed, one after the other in the same block, which adds up.
 #include "../common/block.cuh"
 #include "../common/dtype_switch.h"
+#include "../common/hd.h"
 #include "../common/tensor.h"
+#include "hadamard_tensors.h"
 
 #include <cmath>
 #include <type_traits>
@@ -11,20 +14,39 @@
 namespace fc::mmd {
 namespace {
 
-constexpr int kThreads = 512, kMostLevels = 4, kGlobalThreads = 256;
-constexpr int kMostPoints = 16;  // 64 bytes side by side of a slice
+constexpr int kThreads = 512, kMostLevels = 4, kGlobalThreads = 256, kMostBlocks = 65535;
+constexpr int kSomePoints = 16;  // 64 bytes side by side of a slice
+constexpr int kMostPoints = 128;  // of short ones: a thread of the block has butterflies from D = 64 on
 
 template <class T>
 struct Transform {
   const T *in, *signs;
   T* out;
   int64_t points, width, size, depth;  // width: entries of a point that are given; size: those that are wanted
-  bool transpose;
+  bool transpose, add;  // add: to what is there
 
   __device__ int64_t place_in(int64_t i, int64_t e) const { return transpose ? e * points + i : i * width + e; }
   __device__ int64_t place_out(int64_t i, int64_t e) const { return transpose ? i * size + e : e * points + i; }
   // The diagonal of stage 0, 1, 2; forward it is met before the butterflies, transposed after them.
   __device__ const T* diagonal(int stage) const { return signs + (transpose ? 2 - stage : stage) * depth; }
+};
+
+// Several of them, that have `slices` rows together.
+template <class T>
+struct Transforms {
+  Transform<T> first;
+  int64_t count, slices;
+
+  FC_HD Transform<T> at(int64_t k) const {
+    Transform<T> one = first;
+    const int64_t before = k * first.depth, left = slices - before, rows = left < first.depth ? left : first.depth;
+    one.signs += 3 * before;
+    (first.transpose ? one.width : one.size) = rows;
+    if (first.transpose) one.in += before * first.points;
+    else one.out += before * first.points;
+    one.add = first.transpose && k > 0;
+    return one;
+  }
 };
 
 // `levels` levels of butterflies of one point's entries base, base + stride, …
@@ -71,25 +93,38 @@ __device__ void sweep_tile(T* tile, int points, int depth, int level, const T* b
   __syncthreads();
 }
 
-// gate: no spills
 template <class T>
-__global__ void __launch_bounds__(kThreads) hadamard_tile_kernel(const Transform<T> transform, int points, int log_depth, T scale) {
-  FC_DYNAMIC_SHARED(T, tile);
-  const int depth = 1 << log_depth, row = points | 1;
-  const int64_t first = int64_t(blockIdx.x) * points;
+__device__ void load_tile(const Transform<T>& transform, T* tile, int64_t first, int points, int depth, T scale) {
+  const int row = points | 1;
   const bool transpose = transform.transpose;
   for (int k = int(threadIdx.x); k < depth * points; k += kThreads) {  // neighbours in memory to neighbouring threads
     const int e = transpose ? k / points : k % depth, p = transpose ? k % points : k / depth;
     const bool inside = e < transform.width && first + p < transform.points;
     tile[e * row + p] = inside ? transform.in[transform.place_in(first + p, e)] * scale : T(0);
   }
-  __syncthreads();
+}
+
+template <class T>
+__device__ void store_tile(const Transform<T>& transform, const T* tile, int64_t first, int points) {
+  const int row = points | 1, size = int(transform.size);
+  const bool transpose = transform.transpose;
+  for (int k = int(threadIdx.x); k < size * points; k += kThreads) {
+    const int e = transpose ? k % size : k / points, p = transpose ? k / size : k % points;
+    if (first + p >= transform.points) continue;
+    T& out = transform.out[transform.place_out(first + p, e)];  // of the same thread in each transform
+    out = transform.add ? out + tile[e * row + p] : tile[e * row + p];
+  }
+}
+
+template <class T>
+__device__ void sweep_stages(const Transform<T>& transform, T* tile, int points, int log_depth) {
+  const int depth = 1 << log_depth;
   for (int stage = 0; stage < 3; ++stage) {
     const T* diagonal = transform.diagonal(stage);
     for (int level = 0; level == 0 || level < log_depth; level += kMostLevels) {
       const int left = log_depth - level;
-      const T* before = !transpose && level == 0 ? diagonal : nullptr;
-      const T* after = transpose && left <= kMostLevels ? diagonal : nullptr;
+      const T* before = !transform.transpose && level == 0 ? diagonal : nullptr;
+      const T* after = transform.transpose && left <= kMostLevels ? diagonal : nullptr;
       if (left >= 4) sweep_tile<4>(tile, points, depth, level, before, after);
       else if (left == 3) sweep_tile<3>(tile, points, depth, level, before, after);
       else if (left == 2) sweep_tile<2>(tile, points, depth, level, before, after);
@@ -97,10 +132,20 @@ __global__ void __launch_bounds__(kThreads) hadamard_tile_kernel(const Transform
       else sweep_tile<0>(tile, points, depth, level, before, after);  // one entry: signs alone
     }
   }
-  const int size = int(transform.size);
-  for (int k = int(threadIdx.x); k < size * points; k += kThreads) {
-    const int e = transpose ? k % size : k / points, p = transpose ? k / size : k % points;
-    if (first + p < transform.points) transform.out[transform.place_out(first + p, e)] = tile[e * row + p];
+}
+
+// gate: no spills
+template <class T>
+__global__ void __launch_bounds__(kThreads) hadamard_tile_kernel(const Transforms<T> transforms, int points, int log_depth, T scale) {
+  FC_DYNAMIC_SHARED(T, tile);
+  const int64_t first = int64_t(blockIdx.x) * points;
+  for (int64_t k = blockIdx.y; k < transforms.count; k += gridDim.y) {
+    const Transform<T> transform = transforms.at(k);
+    load_tile(transform, tile, first, points, 1 << log_depth, scale);
+    __syncthreads();
+    sweep_stages(transform, tile, points, log_depth);
+    store_tile(transform, tile, first, points);
+    __syncthreads();
   }
 }
 
@@ -130,7 +175,7 @@ __global__ void __launch_bounds__(kGlobalThreads) cut_points_kernel(const Transf
   if (k >= transform.points * transform.size) return;
   const int64_t i = transform.transpose ? k / transform.size : k % transform.points;
   const int64_t e = transform.transpose ? k % transform.size : k / transform.points;
-  transform.out[k] = work[i * transform.depth + e];
+  transform.out[k] = transform.add ? transform.out[k] + work[i * transform.depth + e] : work[i * transform.depth + e];
 }
 
 unsigned blocks_for(int64_t count) {
@@ -164,33 +209,44 @@ void transform_in_global(const Tensor& like, const Transform<T>& transform, int 
   launch(cut_points_kernel<T>, blocks_for(transform.points * transform.size), kGlobalThreads, 0, stream, transform, work);
 }
 
+// Points of a tile: as many as keep the threads busy and let two blocks live side by side, while 32 bytes of a slice last.
 template <class T>
-void transform_points(const Tensor& like, const Transform<T>& transform) {
-  int log_depth = 0;
-  while (int64_t(1) << log_depth < transform.depth) ++log_depth;
-  const T scale = T(1.0 / (double(transform.depth) * std::sqrt(double(transform.depth))));
+int points_of_tile(const Tensor& like, int64_t depth) {
   const int64_t most = int64_t(shared_bytes_per_block(like)) - 1024;
-  const auto bytes = [&](int points) { return transform.depth * (points | 1) * int64_t(sizeof(T)); };
-  int points = kMostPoints;
-  while (points > 1 && bytes(points) > most / (points > 8 ? 2 : 1)) points /= 2;  // two blocks side by side, while 32 bytes last
-  if (bytes(points) > most) return transform_in_global(like, transform, log_depth, scale);
-  launch(hadamard_tile_kernel<T>, unsigned((transform.points + points - 1) / points), kThreads, size_t(bytes(points)),
-         current_stream(like), transform, points, log_depth, scale);
+  const auto bytes = [&](int points) { return depth * (points | 1) * int64_t(sizeof(T)); };
+  int points = kSomePoints;
+  while (points < kMostPoints && (depth >> kMostLevels) * points < kThreads) points *= 2;
+  while (points > 1 && bytes(points) > most / (points > 8 ? 2 : 1)) points /= 2;
+  return bytes(points) > most ? 0 : points;
+}
+
+template <class T>
+void transform_points(const Tensor& like, const Transforms<T>& transforms) {
+  const Transform<T>& first = transforms.first;
+  int log_depth = 0;
+  while (int64_t(1) << log_depth < first.depth) ++log_depth;
+  const T scale = T(1.0 / (double(first.depth) * std::sqrt(double(first.depth))));
+  const int points = points_of_tile<T>(like, first.depth);
+  if (points == 0) {
+    for (int64_t k = 0; k < transforms.count; ++k) transform_in_global(like, transforms.at(k), log_depth, scale);
+    return;
+  }
+  const int64_t side = first.transpose ? 1 : transforms.count < kMostBlocks ? transforms.count : kMostBlocks;
+  const dim3 grid(unsigned((first.points + points - 1) / points), unsigned(side));
+  const size_t bytes = size_t(first.depth) * (points | 1) * sizeof(T);
+  launch(hadamard_tile_kernel<T>, grid, kThreads, bytes, current_stream(like), transforms, points, log_depth, scale);
 }
 
 Tensor mmd_hadamard(const Tensor& x, const Tensor& signs, int64_t size, bool transpose) {
   constexpr const char* op = "mmd_hadamard";
-  FC_CHECK(x.dim() == 2 && signs.dim() == 2, op, ": expected `x` and `signs` with 2 dimensions");
-  const int64_t depth = signs.size(1), points = x.size(transpose ? 1 : 0), width = x.size(transpose ? 0 : 1);
-  FC_CHECK(depth > 0 && (depth & (depth - 1)) == 0, op, ": `signs` has ", depth, " columns, not a power of two");
-  FC_CHECK(points > 0 && width > 0 && width <= depth && size > 0 && size <= depth, op, ": sizes do not fit ", depth);
-  check_tensor(op, "x", x, x.scalar_type(), {x.size(0), x.size(1)});
-  check_tensor(op, "signs", signs, x.scalar_type(), {3, depth});
+  const HadamardShape shape = check_hadamard(op, x, signs, size, transpose);
+  FC_CHECK(shape.points > 0, op, ": `x` has no points");
   const DeviceScope device(x);
   return switch_floating(op, x, [&](auto zero) {
     using T = decltype(zero);
-    const Tensor out = transpose ? new_tensor<T>(x, {points, size}) : new_tensor<T>(x, {size, points});
-    transform_points(x, Transform<T>{data<T>(x), data<T>(signs), data<T>(out), points, width, size, depth, transpose});
+    const Tensor out = transpose ? new_tensor<T>(x, {shape.points, size}) : new_tensor<T>(x, {size, shape.points});
+    const Transform<T> first{data<T>(x), data<T>(signs), data<T>(out), shape.points, shape.width, shape.width, shape.depth, transpose, false};
+    transform_points(x, Transforms<T>{first, shape.transforms, shape.slices});
     return out;
   });
 }

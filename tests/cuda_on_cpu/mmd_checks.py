@@ -188,16 +188,25 @@ def check_wasserstein(ops: Any) -> None:
 
 
 # points, width, log2 of the depth, slices: one entry; each number of levels in the last sweep; tiles of each number of
-# points, the last not full; a point as large as shared memory, and larger.
-HADAMARD = ((1, 1, 0, 1), (5, 3, 2, 4), (40, 60, 6, 64), (17, 120, 7, 9), (33, 700, 10, 500), (5, 3000, 12, 8))
-LONG_HADAMARD = ((3, 9000, 14, 3), (2, 20000, 15, 40), (2, 40000, 16, 100))
+# points, the last not full; several transforms, the last not whole; a point as large as shared memory, and larger.
+HADAMARD = (
+    (1, 1, 0, 1),
+    (5, 3, 2, 4),
+    (40, 60, 6, 64),
+    (17, 120, 7, 9),
+    (150, 30, 5, 80),
+    (33, 700, 10, 500),
+    (5, 3000, 12, 8),
+)
+LONG_HADAMARD = ((3, 9000, 14, 3), (2, 20000, 15, 40), (2, 40000, 16, 2**16 + 100))
 
 
 def check_hadamard(ops: Any, sizes: Any = HADAMARD, dtypes: Any = (F32, F64)) -> None:
     for dtype in dtypes:
         for n, d, log_depth, size in sizes:
             generator = torch.Generator().manual_seed(n)
-            signs = 2 * torch.randint(0, 2, (3, 2**log_depth), generator=generator).to(dtype) - 1
+            shape = (-(-size // 2**log_depth), 3, 2**log_depth)
+            signs = 2 * torch.randint(0, 2, shape, generator=generator).to(dtype) - 1
             for x, wanted, transpose in ((draw(n, d, dtype), size, False), (draw(size, n, dtype), d, True)):
                 got = ops.mmd_hadamard(x, signs, wanted, transpose)
                 want = _reference_hadamard.hadamard(x.double(), signs.double(), wanted, transpose)
@@ -259,7 +268,7 @@ def check_subset(ops: Any) -> None:
     check_weighted_of_few(ops)
     check_sorted_of_few(ops)
     check_permutation_of_few(ops)
-    check_hadamard(ops, HADAMARD[:4])
+    check_hadamard(ops, HADAMARD[:5])
     check_hadamard(ops, ((1, 40000, 16, 3),), (F64,))
     check_wasserstein_of_few(ops)
     check_soe_of_few(ops)

@@ -240,7 +240,9 @@ def test_transforms_walk_together_as_one_by_one(monkeypatch, chunk):
         assert each[-1][1] == shared[-1][1] == slices.count
         assert len(shared) < len(each) == len(slices.transforms)
         assert all(stop - start <= 300 for start, stop in shared)
-        assert all(torch.equal(left, right) for left, right in zip(got, want, strict=True))
+        assert torch.equal(got[0], want[0])
+        for left, right in zip(got[1:], want[1:], strict=True):  # sums over transforms, in groups
+            torch.testing.assert_close(left, right, rtol=0, atol=1e-6 * float(right.abs().max()))
 
 
 def test_memory_is_that_of_a_block(monkeypatch):

@@ -10,7 +10,7 @@ from ._cases_rank import run, spoilt, truth
 
 
 def _inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]:
-    """Points (n, d), the order D >= d of the transform and the number of slices: forward and back."""
+    """Points (n, d), the order D >= d of the transform (or of several) and the number of slices: forward and back."""
     sizes = {
         "one_point": (1, 50, 64, 64),
         "tiles": (137, 64, 64, 64),
@@ -18,12 +18,14 @@ def _inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inputs]:
         "padded": (5, 3, 256, 256),
         "wide": (19, 700, 1024, 1024),
         "two": (3, 2, 2, 2),
+        "several": (21, 50, 64, 150),
         "last": (70, 90, 128, 100),
     }
     found: dict[str, Inputs] = {}
     for name, (n, d, depth, size) in sizes.items():
         generator = torch.Generator().manual_seed(seed + depth)
-        signs = (2 * torch.randint(0, 2, (3, depth), generator=generator) - 1).to(device, dtype)
+        shape = (3, depth) if size <= depth else (-(-size // depth), 3, depth)
+        signs = (2 * torch.randint(0, 2, shape, generator=generator) - 1).to(device, dtype)
         points = torch.randn(n, d, generator=generator, dtype=torch.float64).to(device, dtype)
         slices = torch.randn(size, n, generator=generator, dtype=torch.float64).to(device, dtype)
         found[f"{name}_back"] = {"x": slices, "signs": signs, "size": d, "transpose": True}
@@ -53,6 +55,7 @@ HADAMARD_CASES = [
                 "signs_two": ("signs", lambda signs: signs[1:].contiguous()),
                 "size_above": ("size", lambda size: 257),
                 "size_zero": ("size", lambda size: 0),
+                "size_of_one_transform": ("signs", lambda signs: torch.stack([signs, signs])),
             },
         ),
     ),

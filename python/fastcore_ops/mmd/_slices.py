@@ -15,9 +15,9 @@ from . import _directions
 
 @dataclass(frozen=True)
 class Transform:
-    """Some rows of ``D^(-3/2) H S3 H S2 H S1``: those that ``pick`` takes of the first ``size``."""
+    """Some rows of ``D^(-3/2) H S3 H S2 H S1``: those that ``pick`` takes of the first ``size``, ascending."""
 
-    signs: Tensor  # (3, D)
+    signs: Tensor  # (3, D), or (K, 3, D) of several under one another
     pick: slice | Tensor
     size: int
     count: int

@@ -90,11 +90,9 @@ def walk(
         return grads[0], grads[1]
     first = 0
     for group in _groups(slices.transforms, columns, x.is_cuda):
-        if len(group) == 1:
-            _walk_transform(group[0], first, x, y, shift, visit, grads, backend, columns)
-        else:
-            _walk_group(group, first, x, y, shift, visit, grads, backend)
-        first += sum(part.count for part in group)
+        merged = _merged(group)
+        _walk_transform(merged, first, x, y, shift, visit, grads, backend, columns)
+        first += merged.count
     return grads[0], grads[1]
 
 
@@ -110,6 +108,24 @@ def _groups(parts: tuple[Transform, ...], columns: int, on_gpu: bool) -> list[li
             groups.append([part])
             room = most - part.count
     return groups
+
+
+def _merged(group: list[Transform]) -> Transform:
+    """Several transforms as one, whose signs are (K, 3, D)."""
+    if len(group) == 1:
+        return group[0]
+    depth, count = group[0].signs.shape[-1], sum(part.count for part in group)
+    size = (len(group) - 1) * depth + group[-1].size
+    pick: slice | Tensor = slice(0, size)
+    if count < size:
+        pick = torch.cat([_indices(part) + k * depth for k, part in enumerate(group)])
+    return Transform(torch.stack([part.signs for part in group]), pick, size, count)
+
+
+def _indices(part: Transform) -> Tensor:
+    if isinstance(part.pick, Tensor):
+        return part.pick
+    return torch.arange(part.pick.start, part.pick.start + part.count, device=part.signs.device)
 
 
 def _walk_rows(
@@ -172,61 +188,29 @@ def _walk_transform(
     whole = [None if cloud is None else _transformed(part, cloud, shift, hadamard) for cloud in (x, y)]
     picked = [None if rows is None else rows[part.pick] for rows in whole]
     assert picked[0] is not None
-    for start, stop in pieces(part.count, columns, x.is_cuda):
+    cuts = pieces(part.count, columns, x.is_cuda)
+    for start, stop in cuts:
         tx, ty = (None if rows is None else rows[start:stop] for rows in picked)
         assert tx is not None
-        for grad, rows, found in zip(grads, picked, visit(first + start, first + stop, tx, ty), strict=True):
-            if grad is not None and rows is not None and found is not None:
-                rows[start:stop] = found
+        for side, found in enumerate(visit(first + start, first + stop, tx, ty)):
+            if grads[side] is None or found is None:
+                continue
+            if len(cuts) == 1:
+                picked[side] = found
+            else:
+                picked[side][start:stop] = found  # type: ignore[index]
     for grad, full, rows in zip(grads, whole, picked, strict=True):
         if grad is not None and full is not None and rows is not None:
-            _back(part, full, rows, grad, hadamard)
+            _add_back(part, _unpicked(part, full, rows), grad, hadamard)
 
 
-def _stacked(group: list[Transform], cloud: Tensor, shift: Tensor | None, hadamard: Callable[..., Tensor]) -> Tensor:
-    """The slices of several transforms under one another, (count, N)."""
-    counts = [part.count for part in group]
-    found = cloud.new_empty(sum(counts), cloud.shape[0])
-    for start, stop in _chunks(cloud):
-        points = cloud[start:stop] if shift is None else cloud[start:stop] - shift
-        for part, rows in zip(group, found[:, start:stop].split(counts), strict=True):
-            rows.copy_(hadamard(points, part.signs, part.size, False)[part.pick])
-    return found
-
-
-def _walk_group(
-    group: list[Transform],
-    first: int,
-    x: Tensor,
-    y: Tensor | None,
-    shift: Tensor | None,
-    visit: Visit,
-    grads: tuple[Tensor | None, ...],
-    backend: str | None,
-) -> None:
-    """Several transforms as one block of slices."""
-    hadamard = _backend.pick("mmd_hadamard", x.device, backend)
-    tx, ty = _stacked(group, x, shift, hadamard), None if y is None else _stacked(group, y, shift, hadamard)
-    counts = [part.count for part in group]
-    for grad, found in zip(grads, visit(first, first + sum(counts), tx, ty), strict=True):
-        if grad is None or found is None:
-            continue
-        for part, rows in zip(group, found.split(counts), strict=True):
-            if part.pick == slice(0, part.size):
-                _add_back(part, rows, grad, hadamard)
-            else:
-                full = rows.new_zeros(part.size, rows.shape[1])
-                full[part.pick] = rows
-                _add_back(part, full, grad, hadamard)
-
-
-def _back(part: Transform, full: Tensor, rows: Tensor, grad: Tensor, hadamard: Callable[..., Tensor]) -> None:
-    if isinstance(part.pick, Tensor):
-        full.zero_()
-        full[part.pick] = rows
-    elif part.pick.start:
-        full[: part.pick.start] = 0
-    _add_back(part, full, grad, hadamard)
+def _unpicked(part: Transform, full: Tensor, rows: Tensor) -> Tensor:
+    """The picked rows among zeros, in the memory ``full`` that they came from."""
+    if part.count == part.size:
+        return rows
+    full.zero_()
+    full[part.pick] = rows
+    return full
 
 
 def _add_back(part: Transform, full: Tensor, grad: Tensor, hadamard: Callable[..., Tensor]) -> None:
