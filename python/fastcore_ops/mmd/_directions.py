@@ -17,6 +17,9 @@ from . import _reference_hadamard as reference
 SLICES = ("auto", "gaussian", "orthogonal", "circle", "spiral", "sobol", "hadamard")
 HADAMARD_FROM = 64  # below, three sign blocks leave a bias: 1-3 % at D = 16
 _SOBOL_DIMENSIONS = torch.quasirandom.SobolEngine.MAXDIM
+_MOST_DIMENSIONS = 1 << 53  # beyond, a float does not hold them
+_LOG_LARGEST = math.log(torch.finfo(torch.float64).max)
+_STIRLING = 16.0  # from here on Stirling's series holds
 _GOLDEN_ANGLE = math.pi * (3.0 - math.sqrt(5.0))
 
 
@@ -38,7 +41,7 @@ def slicing_constant(d: int, r: float) -> float:
     Raises
     ------
     ValueError, TypeError
-        ``d`` below 1 or no integer; ``r`` not finite or not above 0.
+        ``d`` below 1, no integer or above 2^53; ``r`` not finite or not above 0; a constant that is beyond the largest float.
 
     References
     ----------
@@ -53,10 +56,37 @@ def slicing_constant(d: int, r: float) -> float:
     """
     d = _checks.count("slicing_constant", "d", d, 1)
     r = _checks.positive_float("slicing_constant", "r", r)
+    if d > _MOST_DIMENSIONS:
+        _checks.reject("slicing_constant", "`d` of at most 2^53", d)
     if d == 1:
         return 1.0
-    logs = math.lgamma((d + r) / 2) - math.lgamma(d / 2) - math.lgamma((r + 1) / 2)
-    return math.sqrt(math.pi) * math.exp(logs)
+    log_constant = 0.5 * math.log(math.pi) - _log_beta_like(d / 2, (r + 1) / 2)
+    if log_constant > _LOG_LARGEST:
+        remedy = f"Use a smaller `r`: that of d = {d}, r = {r:g} has the logarithm {log_constant:.6g}."
+        _checks.reject("slicing_constant", "`r` whose constant is below the largest float", r, remedy)
+    return math.exp(log_constant)
+
+
+def _log_beta_like(u: float, v: float) -> float:
+    """Log of Gamma(u) Gamma(v) / Gamma(u + v - 1/2), u and v at least 1/2.
+
+    Differences of lgamma cancel: at u = 1e6 they leave ten digits, at 1e18 none. Beyond ``_STIRLING`` the large terms of
+    Stirling's series are taken apart by hand, and what is left is added.
+    """
+    u, v = max(u, v), min(u, v)
+    if u < _STIRLING:
+        return math.lgamma(u) + math.lgamma(v) - math.lgamma(u + v - 0.5)
+    top = u + v - 0.5
+    ratio = (0.5 - u) * math.log1p((v - 0.5) / u) + _stirling(u) - _stirling(top)  # of Gamma(u) to Gamma(top), in part
+    if v < _STIRLING:
+        return ratio - (v - 0.5) * (math.log(top) - 1) + math.lgamma(v)
+    return ratio + (v - 0.5) * math.log(v / top) + _stirling(v) + 0.5 * math.log(2 * math.pi) - 0.5
+
+
+def _stirling(z: float) -> float:
+    """lgamma(z) less (z - 1/2) log z - z + log(2 pi) / 2, for z of at least ``_STIRLING``: 1e-16 is what it drops."""
+    w = 1 / (z * z)
+    return (1 / 12 - w * (1 / 360 - w * (1 / 1260 - w * (1 / 1680 - w / 1188)))) / z
 
 
 def padded(d: int) -> int:
