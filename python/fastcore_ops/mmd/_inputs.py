@@ -142,25 +142,27 @@ def check_weights(operation: str, name: str, weights: Any, points: Tensor, batch
         wanted = tuple(batch)[len(batch) - tensor.dim() + 1 :]
         fits = all(mine in (1, theirs) for mine, theirs in zip(tensor.shape[:-1], wanted, strict=True))
     if not fits:
-        shapes = f"({points.shape[-2]},) or {(*batch, points.shape[-2])}"
+        shapes = " or ".join(map(str, dict.fromkeys([(points.shape[-2],), (*batch, points.shape[-2])])))
         reject(operation, f"`{name}` of shape {shapes}", tuple(tensor.shape))
     return tensor.double()
 
 
 def check_totals(operation: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> None:
-    """Refuse negative weights and unequal totals. Reads both on the host; NaN passes, and makes the result NaN."""
+    """Refuse negative weights and unequal totals. Reads both on the host; what is not finite passes, and makes the result NaN."""
     a, b, tolerance = a.detach(), b.detach(), _TOTALS[dtype]
     signed = _SIGNED.get(operation, "pass signed=True")
     for name, w in (("x_weights", a), ("y_weights", b)):
-        if bool((w < 0).any()):
+        negative = (w < 0) & w.isfinite().all(-1, keepdim=True)
+        if bool(negative.any()):
             reject(
                 operation,
                 f"`{name}` of at least 0",
-                float(w.min()),
+                float(w[negative].min()),
                 f"{signed[0].upper()}{signed[1:]} to compare signed measures." if signed else "",
             )
     totals_a, totals_b = torch.broadcast_tensors(a.sum(-1), b.sum(-1))
-    off = (totals_a - totals_b).abs() > tolerance * torch.maximum(totals_a, totals_b)
+    gaps = (totals_a - totals_b).abs()
+    off = gaps.isfinite() & (gaps > tolerance * torch.maximum(totals_a, totals_b))
     if bool(off.any()):
         first = off.reshape(-1).nonzero()[0, 0]
         reject(
