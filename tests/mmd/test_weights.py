@@ -51,5 +51,45 @@ def test_such_a_weight_in_the_other_calls_and_in_a_batch(bad):
     values = fo.sliced_mmd(x.expand(2, 7, 3), y, y_weights=rows)
     assert values.isnan().tolist() == [True, False]
     rows[1, 0] = -1 / 5  # a finite one is still refused
-    with pytest.raises(ValueError, match="`y_weights` of at least 0, got -0.2"):
+    with pytest.raises(ValueError, match=r"`y_weights` of at least 0, got -0\.2"):
         fo.sliced_mmd(x.expand(2, 7, 3), y, y_weights=rows)
+
+
+@pytest.mark.parametrize("method", ["exact", "sliced"])
+@pytest.mark.parametrize(
+    ("points", "weights", "tolerance"),
+    [
+        (torch.float64, torch.float64, 1e-10),
+        (torch.float32, torch.float64, 1e-5),
+        (torch.float64, torch.float32, 1e-5),
+        (torch.float64, torch.float16, 1e-3),
+        (torch.float16, torch.float16, 1e-3),
+        (torch.float64, torch.bfloat16, 8e-3),
+    ],
+)
+def test_totals_agree_as_far_as_the_coarsest_dtype_holds_them(points, weights, tolerance, method):
+    """The total of the side in float64 is moved; that of the other is a power of two, which every dtype holds."""
+    x, y = (torch.zeros(n, 3, dtype=points) for n in (8, 4))
+    given = {"x_weights": torch.full((8,), 1 / 8, dtype=weights), "method": method}
+    for share in (0.9, -0.9):
+        close = torch.full((4,), (1 + share * tolerance) / 4, dtype=torch.float64)
+        assert math.isfinite(fo.sliced_mmd(x, y, y_weights=close, **given))
+    with pytest.raises(ValueError, match="equal totals"):
+        fo.sliced_mmd(x, y, y_weights=torch.full((4,), (1 + 1.1 * tolerance) / 4, dtype=torch.float64), **given)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_normalised_weights_of_a_coarse_dtype_meet_points_in_float64(dtype):
+    x, y = clouds(torch.float64)
+    weights = torch.tensor([1, 2, 3, 4, 5, 6, 7], dtype=torch.float64) / 28
+    target = mmd.SlicedTarget(x, num_slices=4, y_weights=weights.to(dtype))
+    for rounded in (weights.to(dtype), torch.full((7,), 1 / 7, dtype=dtype)):
+        assert float(mmd.energy_distance(x, y, x_weights=rounded)) > 0
+        assert math.isfinite(fo.sliced_mmd(x, target, x_weights=rounded))
+    assert math.isfinite(fo.sliced_mmd(y, target))
+
+
+def test_weights_of_eight_bits_are_refused():
+    x, y = clouds()
+    with pytest.raises(TypeError, match=r"`x_weights` of a floating dtype, got torch\.float8_e5m2"):
+        mmd.energy_distance(x, y, x_weights=torch.ones(7).to(torch.float8_e5m2))

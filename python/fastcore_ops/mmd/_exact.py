@@ -50,7 +50,8 @@ def mmd(
     bandwidth : float, optional
         Default: the median distance of the pooled sample (at most 1000 evenly strided points), taken as a constant.
     x_weights, y_weights : tensor or array, shapes (N,) or (..., N), (M,) or (..., M), optional
-        Uniform when absent. Their totals must agree to 1e-5 (float64: 1e-10); they are taken as they are.
+        Uniform when absent. Their totals must agree, to 1e-10, or to 1e-5, 1e-3 or 8e-3 where points or weights are float32,
+        float16 or bfloat16; they are taken as they are.
     unbiased : bool, default False
         The U-statistic, which may be negative; uniform weights only.
     half : bool, default False

@@ -13,7 +13,8 @@ from .._checks import reject, require_same_device
 
 _HALF = (torch.float16, torch.bfloat16)
 _FLOATING = (*_HALF, torch.float32, torch.float64)
-_TOTALS = {torch.float32: 1e-5, torch.float64: 1e-10}
+# How far totals may differ, by the dtype in which points and weights come: of halves, what rounding each weight may do.
+_TOTALS = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float32: 1e-5, torch.float64: 1e-10}
 # What to do about signed measures where there is no argument `signed`.
 _SIGNED = {"energy_distance": "use `mmd` with signed=True", "MMDFlow": ""}
 
@@ -128,7 +129,7 @@ def check_weights(operation: str, name: str, weights: Any, points: Tensor, batch
     """Return ``weights`` as float64 of shape (N,) or (..., N) that broadcasts to the batch."""
     tensor = to_tensor(operation, name, weights)
     side = name.split("_")[0]
-    if not tensor.is_floating_point():
+    if tensor.dtype not in _FLOATING:
         reject(operation, f"`{name}` of a floating dtype", tensor.dtype, f"Convert it, e.g. {name}.float().", TypeError)
     require_same_device(operation, name, tensor, side, points.device)
     if tensor.dim() == 0 or tensor.shape[-1] != points.shape[-2]:
@@ -147,9 +148,15 @@ def check_weights(operation: str, name: str, weights: Any, points: Tensor, batch
     return tensor.double()
 
 
-def check_totals(operation: str, a: Tensor, b: Tensor, dtype: torch.dtype) -> None:
-    """Refuse negative weights and unequal totals. Reads both on the host; what is not finite passes, and makes the result NaN."""
-    a, b, tolerance = a.detach(), b.detach(), _TOTALS[dtype]
+def totals_tolerance(points: Tensor, *weights: Any) -> float:
+    """How far totals may differ: what the coarsest dtype allows among those of the points and of checked weights, if any."""
+    dtypes = [points.dtype, *(to_tensor("", "weights", w).dtype for w in weights if w is not None)]
+    return max(_TOTALS[dtype] for dtype in dtypes)
+
+
+def check_totals(operation: str, a: Tensor, b: Tensor, tolerance: float) -> None:
+    """Refuse negative weights and unequal totals. Reads both on the host. What is not finite passes: the result is NaN."""
+    a, b = a.detach(), b.detach()
     signed = _SIGNED.get(operation, "pass signed=True")
     for name, w in (("x_weights", a), ("y_weights", b)):
         negative = (w < 0) & w.isfinite().all(-1, keepdim=True)
@@ -200,7 +207,7 @@ def check_sample(
             sides.append(check_weights(operation, name, weights, points, batch))
     sample.x_weights, sample.y_weights = sides
     if not signed:
-        check_totals(operation, sides[0], sides[1], points_x.dtype)
+        check_totals(operation, sides[0], sides[1], totals_tolerance(points_x, x_weights, y_weights))
     return sample
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import _checks
-from ._inputs import check_totals
+from ._inputs import check_totals, totals_tolerance
 from ._kernels import SAMPLED
 from ._reference_rank import GRAD_X, GRAD_Y
 from ._slices import Slices, of_rows
@@ -185,7 +185,8 @@ def gather_shards(
         if own is not None and getattr(given, name) is None:
             weights[k] = torch.full_like(own, 1.0 / sides[k].total)
     if not given.signed and weights[0] is not None and weights[1] is not None:
-        check_totals(operation, ranks.gather_columns(weights[0]), ranks.gather_columns(weights[1]), call.x.dtype)
+        tolerance = totals_tolerance(call.x, given.x_weights, given.y_weights)
+        check_totals(operation, ranks.gather_columns(weights[0]), ranks.gather_columns(weights[1]), tolerance)
     stride = -(-sum(side.total for side in sides) // SAMPLED)
     starts = (sides[0].start, sides[0].total + sides[1].start)
     sample = [

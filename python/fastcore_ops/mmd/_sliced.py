@@ -60,8 +60,8 @@ def sliced_mmd(
     bandwidth : float, optional
         ``s`` above; default the median distance of the pooled sample (at most 1000 evenly strided points, no gradient).
     x_weights, y_weights : tensor or array, shapes (N,) and (M,) or (..., N) and (..., M), optional
-        Masses; uniform when absent. Their totals must agree, to 1e-5 in float32 and 1e-10 in float64, and are not
-        normalised.
+        Masses; uniform when absent. Their totals must agree, to 1e-10, or to 1e-5, 1e-3 or 8e-3 where points or weights are
+        float32, float16 or bfloat16, and are not normalised.
     num_slices : int, optional
         Default 1 for d = 1 (which is exact, whatever is asked), else max(128, d), d padded to a power of two where slices
         are Hadamard's.

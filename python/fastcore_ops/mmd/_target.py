@@ -81,10 +81,10 @@ class SlicedTarget:
         if points.dim() != 2:
             remedy = "A target is one cloud: make one for each of a batch."
             _checks.reject(_OPERATION, "`y` of shape (points, dimensions)", tuple(points.shape), remedy)
-        self._weights = None
+        self._weights, self._tolerance = None, 0.0
         if y_weights is not None:
             weights = _inputs.check_weights(_OPERATION, "y_weights", y_weights, points, torch.Size()).detach()
-            self._weights = weights
+            self._weights, self._tolerance = weights, _inputs.totals_tolerance(points, y_weights)
         self.slices = choose(_OPERATION, points, given.dtype, directions, num_slices, slices, generator)
         self._dimension, self._dtype, self._device = points.shape[1], points.dtype, points.device
         self._given_dtype: torch.dtype | None = given.dtype
@@ -139,6 +139,7 @@ class SlicedTarget:
         target._dimension, target._dtype, target._device = d, dtype, like.device
         target._given_dtype = None  # no points were given: half ones meet float32
         target._points = target._weights = target._shift = target._sorted = target._cumulative = None
+        target._tolerance = 0.0
         rows = target.slices.explicit(d)  # padded ones are shorter than 1 in R^d
         target._spread = rows.double().norm(dim=1)
         return target
@@ -196,7 +197,8 @@ class SlicedTarget:
             a = _inputs.check_weights(operation, "x_weights", x_weights, points, points.shape[:-2])
         if not signed:
             b = torch.ones(1, dtype=torch.float64, device=points.device) if self._weights is None else self._weights
-            _inputs.check_totals(operation, a, b, points.dtype)
+            tolerance = max(self._tolerance, _inputs.totals_tolerance(points, x_weights))
+            _inputs.check_totals(operation, a, b, tolerance)
         return points, a
 
     def cloud(self, operation: str, kernel: str) -> tuple[Tensor, Tensor | None]:
