@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NoReturn
 
+import numpy as np
 import torch
 
 
@@ -39,6 +40,13 @@ def positive_float(operation: str, name: str, value: object) -> float:
     if not (math.isfinite(number) and number > 0):
         reject(operation, f"`{name}` to be a finite number above 0", value)
     return number
+
+
+def switch(operation: str, name: str, value: object) -> bool:
+    """Return ``value``, which must be True or False itself: "no" and arrays of one element have a truth too."""
+    if not isinstance(value, (bool, np.bool_)):
+        reject(operation, f"`{name}` to be True or False", repr(value), kind=TypeError)
+    return bool(value)
 
 
 def count(operation: str, name: str, value: object, least: int) -> int:

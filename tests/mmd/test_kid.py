@@ -117,6 +117,7 @@ BAD = {
     "default_size": (lambda x, y: kid(x, y), ValueError, ("1000", "60 and 60", "subset_size=60")),
     "no_subsets": (lambda x, y: kid(x, y, num_subsets=0), ValueError, ("`num_subsets`", "at least 1")),
     "one_point": (lambda x, y: kid(x, y, subset_size=1), ValueError, ("`subset_size`", "at least 2")),
+    "switch": (lambda x, y: kid(x, y, full="no"), TypeError, ("`full` to be True or False", "'no'")),
     "broken": (lambda x, y: kid(x, y, subset_size=2.5), TypeError, ("`subset_size`", "integer")),
     "batch": (lambda x, y: kid(x[None], y[None]), ValueError, ("`x`", "(points, dimensions)")),
     "line": (lambda x, y: kid(x[:, 0], y), ValueError, ("`x`", "x[:, None]")),

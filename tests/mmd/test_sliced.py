@@ -307,6 +307,14 @@ def test_scipy_wasserstein_of_unequal_counts(draw):
     assert stats.wasserstein_distance(x[:, 0], y[:, 0]) == pytest.approx(float(mmd.sliced_wasserstein(x, y, p=1)))
 
 
+def test_switches_of_numpy_are_switches():
+    x, y = clouds(30, 20, 5)
+    on, off = np.bool_(True), np.bool_(False)
+    plain = fo.sliced_mmd(x, y, unbiased=True, half=False, num_slices=4, generator=seeded())
+    assert torch.equal(fo.sliced_mmd(x, y, unbiased=on, half=off, num_slices=4, generator=seeded()), plain)
+    assert torch.equal(mmd.mmd(x, y, half=on), mmd.energy_distance(x, y, half=True))
+
+
 def test_results_pickle():
     x, y = clouds(30, 20, 5)
     value = fo.sliced_mmd(x, y, num_slices=4)

@@ -49,6 +49,9 @@ def bad_distances() -> list[BadInput]:
     return [
         *_shape_calls("mmd", mmd),
         BadInput("widths", lambda: mmd(x, _cloud(4, 3)), ValueError, ("mmd", "`y`", "3", "(5, 2)")),
+        bad("switch_unbiased", ("`unbiased` to be True or False", "1"), TypeError, unbiased=1),
+        bad("switch_half", ("`half` to be True or False", "'yes'"), TypeError, half="yes"),
+        bad("switch_signed", ("`signed` to be True or False", "None"), TypeError, signed=None),
         bad("unknown_kernel", ("`kernel`", "'gaussian'", "'rbf'"), kernel="rbf"),
         bad("r_zero", ("`r`", "0", "2"), r=0.0),
         bad("r_two", ("`r`", "means"), r=2),
@@ -82,8 +85,11 @@ def bad_distances() -> list[BadInput]:
 def bad_energy_distances() -> list[BadInput]:
     """Refusals of ``energy_distance``."""
     x, masses = _cloud(5, 2), torch.full((5,), 0.4)
+    call: Callable[..., Any] = energy_distance
     return [
         *_shape_calls("energy_distance", energy_distance),
+        BadInput("unbiased", lambda: call(x, x, unbiased=1), TypeError, ("`unbiased` to be True or False",)),
+        BadInput("half", lambda: call(x, x, half="no"), TypeError, ("`half` to be True or False", "'no'")),
         BadInput(
             "negative", lambda: energy_distance(x, x, x_weights=-masses), ValueError, ("`x_weights`", "Use `mmd` with")
         ),

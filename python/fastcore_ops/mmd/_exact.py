@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._checks import switch
 from ._inputs import Sample, check_sample
 from ._kernel_sum import kernel_sum
 from ._kernels import Kernel, check_kernel
@@ -84,6 +85,9 @@ def mmd(
     >>> float(fo.mmd.mmd(x, y, half=True))  # 7 / 9
     0.7777777910232544
     """
+    unbiased, half, signed = (
+        switch("mmd", name, value) for name, value in (("unbiased", unbiased), ("half", half), ("signed", signed))
+    )
     numbers = {"r": r, "bandwidth": bandwidth, "nu": nu, "alpha": alpha, "beta": beta, "degree": degree}
     chosen = check_kernel("mmd", kernel, unbiased=unbiased, **numbers)
     sample = check_sample("mmd", x, y, x_weights, y_weights, unbiased=unbiased, signed=signed)
@@ -129,6 +133,9 @@ def energy_distance(
     >>> fo.mmd.energy_distance(torch.randn(500, 3), torch.randn(400, 3) + 1.0) > 0.1
     tensor(True)
     """
+    unbiased, half = (
+        switch("energy_distance", name, value) for name, value in (("unbiased", unbiased), ("half", half))
+    )
     sample = check_sample("energy_distance", x, y, x_weights, y_weights, unbiased=unbiased)
     return sample.answer(exact_distance(sample, Kernel("riesz", 1.0, 1.0), unbiased, half))
 

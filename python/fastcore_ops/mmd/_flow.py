@@ -99,7 +99,7 @@ class MMDFlow:
         if callback is not None and not callable(callback):
             _checks.reject(_OPERATION, "`callback` to be callable", repr(callback), kind=TypeError)
         _directions.check_generator(_OPERATION, generator)
-        self._callback, self._progress = callback, bool(progress)
+        self._callback, self._progress = callback, _checks.switch(_OPERATION, "progress", progress)
         self._numpy, self._given_dtype = is_numpy(x), to_tensor(_OPERATION, "x", x).dtype
         start = self._check_target(x, target)
         self._choose_slices(num_slices, slices)

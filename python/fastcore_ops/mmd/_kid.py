@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._checks import count, reject
+from .._checks import count, reject, switch
 from ._directions import check_generator
 from ._inputs import check_pair
 
@@ -88,6 +88,7 @@ def kid(
         if features.dim() != 2:
             reject("kid", f"`{name}` of shape (points, dimensions)", tuple(features.shape))
     check_generator("kid", generator)
+    full = switch("kid", "full", full)
     num_subsets = count("kid", "num_subsets", num_subsets, 1)
     subset_size = count("kid", "subset_size", subset_size, 2)
     n, m = features_x.shape[0], features_y.shape[0]

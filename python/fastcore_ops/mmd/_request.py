@@ -20,6 +20,7 @@ from ._slices import Slices, check_law, choose
 from ._target import SlicedTarget
 
 _METHODS = ("auto", "sliced", "exact")
+_SWITCHES = ("unbiased", "half", "signed", "sharded")
 _ROUGH = 0.5  # up to this r the gradient of a slice has infinite variance
 
 
@@ -36,12 +37,12 @@ class Options:
     slices: Any
     directions: Any
     generator: Any
-    unbiased: Any
+    unbiased: bool
     method: Any
-    half: Any
-    signed: Any
+    half: bool
+    signed: bool
     process_group: Any
-    sharded: Any
+    sharded: bool
     nu: Any
     alpha: Any
     beta: Any
@@ -50,7 +51,7 @@ class Options:
     @property
     def distributed(self) -> bool:
         """Whether several ranks work together."""
-        return self.process_group is not None or bool(self.sharded)
+        return self.process_group is not None or self.sharded
 
     @property
     def asks_for_slices(self) -> bool:
@@ -79,6 +80,8 @@ class Call:
 
 def prepare(operation: str, x: Any, y: Any, given: Options) -> Call:
     """Check a call, and decide how it is computed."""
+    for name in _SWITCHES:
+        setattr(given, name, _checks.switch(operation, name, getattr(given, name)))
     _checks.one_of(operation, "method", given.method, _METHODS)
     names = ("r", "bandwidth", "nu", "alpha", "beta", "degree", "unbiased")
     kernel = check_kernel(operation, given.kernel, **{name: getattr(given, name) for name in names})
@@ -96,7 +99,7 @@ def prepare(operation: str, x: Any, y: Any, given: Options) -> Call:
     total, ranks = slices.count, None
     if given.distributed:
         ranks = Ranks(operation, given.process_group)
-        slices, total = ranks.divide(slices, given.directions is not None, bool(given.sharded))
+        slices, total = ranks.divide(slices, given.directions is not None, given.sharded)
     sample = [call.x.detach(), call.y.detach()] if call.y is not None else [call.x.detach()]
     if given.sharded and ranks is not None:
         call.a, call.b, sample = gather_shards(operation, call, ranks, given)
@@ -105,15 +108,15 @@ def prepare(operation: str, x: Any, y: Any, given: Options) -> Call:
 
 
 def _checked_clouds(operation: str, x: Any, y: Any, kernel: Kernel, given: Options) -> Call:
-    apart = bool(given.sharded)  # totals, and counts of points, are compared when those of all ranks are known
+    apart = given.sharded  # totals, and counts of points, are compared when those of all ranks are known
     sample = _inputs.check_sample(
         operation,
         x,
         y,
         given.x_weights,
         given.y_weights,
-        unbiased=bool(given.unbiased) and not apart,
-        signed=bool(given.signed) or apart,
+        unbiased=given.unbiased and not apart,
+        signed=given.signed or apart,
     )
     return Call(sample, kernel, *sample.flat(), sample.batch)
 
@@ -121,7 +124,7 @@ def _checked_clouds(operation: str, x: Any, y: Any, kernel: Kernel, given: Optio
 def _plan(
     operation: str, slices: Slices, kernel: Kernel, call: Call, given: Options, total: int, ranks: Ranks | None
 ) -> Plan:
-    unbiased, backend, dtype = bool(given.unbiased), _backend.forced(None), call.x.dtype
+    unbiased, backend, dtype = given.unbiased, _backend.forced(None), call.x.dtype
     evaluate, constant = evaluator(kernel, slices.dimension, unbiased, dtype, call.x.device, backend)
     return Plan(
         operation=operation,
@@ -131,7 +134,7 @@ def _plan(
         total=total,
         backend=backend,
         ranks=ranks,
-        sharded=bool(given.sharded),
+        sharded=given.sharded,
         second=None if given.distributed else differentiable(kernel, slices.dimension, unbiased, dtype),
     )
 
@@ -181,13 +184,13 @@ def _with_target(operation: str, x: Any, target: SlicedTarget, kernel: Kernel, g
     for name, off in (("slices", "auto"), ("sharded", False)):
         if getattr(given, name) != off:
             _checks.reject(operation, f"no `{name}` with a SlicedTarget", repr(getattr(given, name)))
-    points, a = target.check(operation, x, given.x_weights, bool(given.unbiased), bool(given.signed))
+    points, a = target.check(operation, x, given.x_weights, given.unbiased, given.signed)
     batch = points.shape[:-2] if a is None else torch.broadcast_shapes(points.shape[:-2], a.shape[:-1])
     flat = points.expand(*batch, *points.shape[-2:]).reshape(-1, *points.shape[-2:])
     flat_a = None if a is None else a.expand(*batch, a.shape[-1]).reshape(-1, a.shape[-1])
     sample = _inputs.Sample(points, points, a, a, is_numpy(x))
     if is_ranked(kernel):
-        plan = target.plan(operation, bool(given.unbiased), 1.0 if given.half else 2.0, _backend.forced(None))
+        plan = target.plan(operation, given.unbiased, 1.0 if given.half else 2.0, _backend.forced(None))
         return Call(sample, kernel, flat, None, flat_a, None, batch, [plan] * flat.shape[0])
     y, b = target.cloud(operation, kernel.name)
     flat_y = y.expand(flat.shape[0], *y.shape)

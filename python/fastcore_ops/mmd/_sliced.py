@@ -147,7 +147,7 @@ def sliced_mmd(
     )
     call = prepare("sliced_mmd", x, y, given)
     if not call.plans:
-        return call.sample.answer(exact_distance(call.sample, call.kernel, bool(unbiased), bool(half)))
+        return call.sample.answer(exact_distance(call.sample, call.kernel, given.unbiased, given.half))
     if _plan.wanted_gradients(call.x, call.y, None, None):
         warn_if_rough("sliced_mmd", given)
     value = torch.cat([_plan.value(*part) for part in _each(call)]).reshape(call.batch)
@@ -247,7 +247,7 @@ def _exact_gradient(call: Call, given: Options) -> Tensor:
     leaf = call.sample.x.detach().requires_grad_()
     sample = replace(call.sample, x=leaf)
     with torch.enable_grad():
-        value = exact_distance(sample, call.kernel, bool(given.unbiased), bool(given.half))
+        value = exact_distance(sample, call.kernel, given.unbiased, given.half)
         (grad,) = torch.autograd.grad(value.sum(), leaf)
     return grad
 
