@@ -24,6 +24,8 @@ def to_tensor(operation: str, name: str, value: Any) -> torch.Tensor:
     if hasattr(value, "__dlpack__"):
         return torch.from_dlpack(value)
     try:
+        if value is None:  # NumPy makes NaN of it
+            raise TypeError
         return torch.from_numpy(np.asarray(value, dtype=np.float64))
     except (TypeError, ValueError):
         reject(operation, f"`{name}` to be a tensor or an array", type(value).__name__, kind=TypeError)

@@ -29,14 +29,21 @@ def require_same_device(operation: str, name: str, tensor: torch.Tensor, referen
         reject(operation, f"`{name}` on the device of `{reference}` ({device})", tensor.device, f"Move `{name}` there.")
 
 
-def positive_float(operation: str, name: str, value: object) -> float:
-    """Return ``value`` as a finite float above zero."""
+def plain_float(operation: str, name: str, value: object, what: str = "a number") -> float:
+    """Return ``value`` as a float; text and truth values, which float() would take, are no numbers."""
     if isinstance(value, torch.Tensor) and value.requires_grad:
         reject(operation, f"`{name}` without a gradient", "a tensor that requires one", f"Pass `{name}.detach()`.")
     try:
-        number = float(value)  # type: ignore[arg-type]
+        if not isinstance(value, (str, bytes, bool, np.bool_)):
+            return float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        reject(operation, f"`{name}` to be a positive number", repr(value), kind=TypeError)
+        pass
+    reject(operation, f"`{name}` to be {what}", repr(value), kind=TypeError)
+
+
+def positive_float(operation: str, name: str, value: object) -> float:
+    """Return ``value`` as a finite float above zero."""
+    number = plain_float(operation, name, value, "a positive number")
     if not (math.isfinite(number) and number > 0):
         reject(operation, f"`{name}` to be a finite number above 0", value)
     return number
@@ -61,6 +68,6 @@ def count(operation: str, name: str, value: object, least: int) -> int:
 
 def one_of(operation: str, name: str, value: object, choices: tuple[str, ...]) -> str:
     """Return ``value`` if it is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:  # an array of names has no truth
         reject(operation, f"`{name}` to be one of {', '.join(map(repr, choices))}", repr(value))
     return str(value)

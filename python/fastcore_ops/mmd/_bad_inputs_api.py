@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..testing.cases import BadInput
@@ -50,6 +51,7 @@ def _bad_points(bad: Callable[..., BadInput]) -> list[BadInput]:
         bad("complex_array", "`x` of a real dtype|complex|Convert", TypeError, x=_X.numpy() * 1j),
         bad("eight_bits", "`x` of a floating dtype (float16|float8|Convert", TypeError, x=_X.to(torch.float8_e5m2)),
         bad("sparse", "`x` to be a dense tensor|to_dense", TypeError, x=_X.to_sparse()),
+        bad("nothing", "`x` to be a tensor or an array|NoneType", TypeError, x=None),
         bad("object", "`y` to be a tensor or an array", TypeError, y=object()),
     ]
 
@@ -101,6 +103,9 @@ def bad_slices(call: Callable[..., Any]) -> list[BadInput]:
         bad("r_bool", "`r` to be a number|True", TypeError, r=True),
         bad("bandwidth_zero", "`bandwidth` to be a finite number above 0", kernel="gaussian", bandwidth=0.0),
         bad("bandwidth_negative", "`bandwidth` to be a finite number above 0|-1", kernel="imq", bandwidth=-1.0),
+        bad("bandwidth_text", "`bandwidth` to be a positive number|'1'", TypeError, kernel="imq", bandwidth="1"),
+        bad("bandwidth_bool", "`bandwidth` to be a positive number|True", TypeError, kernel="imq", bandwidth=True),
+        bad("kernel_array", "`kernel` to be one of|array", kernel=np.array(["riesz", "imq"])),
         bad("log_biased", "`unbiased=True` with the kernel 'log'|infinite", kernel="log", num_slices=4),
         bad("polynomial_sliced", '"polynomial"|"exact"', kernel="polynomial", method="sliced"),
         bad(
@@ -154,6 +159,7 @@ def bad_flows() -> list[BadInput]:
         bad("flow_momentum_one", "`momentum` of at least 0 and below 1|1.0", momentum=1.0),
         bad("flow_momentum_negative", "`momentum` of at least 0|-0.5", momentum=-0.5),
         bad("flow_momentum_tensor", "`momentum` of at least 0 and below 1", momentum=torch.tensor(1.5)),
+        bad("flow_momentum_bool", "`momentum` to be a number|True", TypeError, momentum=True),
         bad("flow_step_size", "`step_size` to be a finite number above 0", step_size=0.0),
         bad("flow_batch", "`x` of shape (points, dimensions)|for each of a batch", x=_X[None]),
         bad("flow_dimension", "`target` in as many dimensions", target=_Y[:, :2]),
@@ -175,6 +181,7 @@ def bad_wasserstein() -> list[BadInput]:
         *_bad_points(bad),
         *_bad_directions(bad),
         bad("p_below_one", "`p` between 1 and 32|0.5", p=0.5),
+        bad("p_text", "`p` to be a positive number", TypeError, p="2"),
         bad("p_huge", "`p` between 1 and 32", p=100),
         bad("p_nan", "`p` to be a finite number", p=math.nan),
     ]

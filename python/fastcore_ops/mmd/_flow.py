@@ -266,8 +266,7 @@ class MMDFlow:
 
 
 def _momentum(value: Any) -> float:
-    plain = isinstance(value, (int, float))
-    momentum = float(value) if plain else _checks.positive_float(_OPERATION, "momentum", value)
+    momentum = _checks.plain_float(_OPERATION, "momentum", value)
     if not 0 <= momentum < 1:
         _checks.reject(_OPERATION, "`momentum` of at least 0 and below 1", value)
     return momentum

@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .._checks import count, one_of, positive_float, reject
+from .._checks import count, one_of, plain_float, positive_float, reject
 
 KERNELS = (
     "riesz",
@@ -125,12 +125,7 @@ def _checked_shape(operation: str, which: str, value: object) -> float:
 
 
 def _checked_exponent(operation: str, value: object) -> float:
-    if isinstance(value, (str, bool)):  # float() would take both
-        reject(operation, "`r` to be a number", repr(value), kind=TypeError)
-    try:
-        r = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        reject(operation, "`r` to be a number", repr(value), kind=TypeError)
+    r = plain_float(operation, "r", value)
     if not 0 < r < 2:
         remedy = "At r = 2 only the means would be compared." if r == 2 else "The energy distance is r = 1."
         reject(operation, "`r` strictly between 0 and 2", r, remedy)
