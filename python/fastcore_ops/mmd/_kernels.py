@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from .._checks import count, one_of, plain_float, positive_float, reject
+from ._transforms import transformed
 
 KERNELS = (
     "riesz",
@@ -143,7 +144,15 @@ def median_distance(x: Tensor, y: Tensor | None = None) -> float:
     distances = torch.pdist(pooled[::stride].double())
     if distances.numel() == 0:
         return 1.0
-    median = float(distances.median())
+    try:
+        median = float(distances.median())
+    except RuntimeError as error:
+        if not transformed():
+            raise
+        remedy = "The median distance is a number on the host. Pass `bandwidth`, or a batch in place of vmap."
+        raise ValueError(
+            f"kernel distances: expected a `bandwidth` under torch.func.vmap, got none. {remedy}"
+        ) from error
     if median == 0 and bool((distances > 0).any()):
         median = float(distances[distances > 0].median())
     return median if math.isfinite(median) and median > 0 else 1.0

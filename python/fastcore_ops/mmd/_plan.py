@@ -1,10 +1,9 @@
-"""What one sliced call computes, and its backward: in one walk the value and every gradient that is asked for."""
+"""What one sliced call computes: in one walk the value and every gradient that is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,13 @@ from ._slices import Slices
 
 # (start, stop, tx, ty, x_weights, y_weights, outputs) -> the five outputs of the rank operators, a row for each slice
 Evaluate = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
+
+
+_NO_SECOND = (
+    "second derivatives through slices are not given for this kernel: with its kink, the Hessian of a fixed set of slices is"
+    ' zero almost everywhere and says nothing of that of the distance. Use method="exact", or a smooth kernel such as'
+    ' "gaussian"'
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,8 @@ class Plan:
     value_dtype : dtype, optional
         Of the value; else that of the points.
     second : callable, optional
-        ``second(plan, x, y, a, b)``: the same value as differentiable torch, where a second derivative makes sense.
+        ``second(plan, x, y, a, b)``: the same value as differentiable torch, where a second derivative makes sense;
+        ``no_second``: what is said where it does not.
     """
 
     operation: str
@@ -51,6 +58,7 @@ class Plan:
     sharded: bool = False
     value_dtype: torch.dtype | None = None
     second: Callable[..., Tensor] | None = None
+    no_second: str = _NO_SECOND
 
 
 @dataclass
@@ -159,80 +167,3 @@ def _shift(plan: Plan, x: Tensor, y: Tensor | None, sides: tuple[_sharded.Side, 
     if sides is not None and plan.ranks is not None and y is not None:
         return plan.ranks.centre(x, y, sides)
     return _walk.centre(x, y)
-
-
-def wanted_gradients(x: Tensor, y: Tensor | None, a: Tensor | None, b: Tensor | None) -> int:
-    """Bits of the gradients that a backward pass will ask for."""
-    if not torch.is_grad_enabled():
-        return 0
-    sides = ((x, GRAD_X), (y, GRAD_Y), (a, POTENTIAL_X), (b, POTENTIAL_Y))
-    return sum(bit for tensor, bit in sides if tensor is not None and tensor.requires_grad)
-
-
-def value(plan: Plan, x: Tensor, y: Tensor | None, a: Tensor | None, b: Tensor | None) -> Tensor:
-    """Value (B,) in the dtype of the points, differentiable in everything."""
-    gradients = wanted_gradients(x, y, a, b)
-    if not gradients:
-        found = run(plan, x, y, a, b, VALUE).value
-        assert found is not None
-        return found
-    result: Tensor = _SlicedValue.apply(plan, VALUE | gradients, x, y, a, b)
-    return result
-
-
-class _SlicedValue(torch.autograd.Function):
-    """The forward computes all gradients, the backward multiplies."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, plan: Plan, outputs: int, x: Tensor, y: Tensor | None, a: Tensor | None, b: Tensor | None
-    ) -> Tensor:
-        found = run(plan, x, y, a, b, outputs)
-        ctx.plan = plan
-        ctx.save_for_backward(x, y, a, b, found.grad_x, found.grad_y, found.potential_x, found.potential_y)
-        assert found.value is not None
-        return found.value
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, a, b, *gradients = ctx.saved_tensors
-        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # create_graph=True
-            return None, None, *_with_second(ctx.plan, grad, (x, y, a, b), gradients)
-        return None, None, *(_times(grad, part) for part in gradients)
-
-
-def _times(grad: Tensor, part: Tensor | None) -> Tensor | None:
-    return None if part is None else (part * grad.view(-1, *[1] * (part.dim() - 1))).to(part.dtype)
-
-
-def _with_second(
-    plan: Plan, grad: Tensor, inputs: tuple[Tensor | None, ...], gradients: list[Tensor | None]
-) -> list[Tensor | None]:
-    """Gradients with a graph: that of differentiable torch, or one that raises when it is walked."""
-    if plan.second is None:
-        tensors = [tensor for tensor in inputs if tensor is not None]
-        return [
-            None if part is None else _NoSecondDerivative.apply(plan.operation, _times(grad, part), grad, *tensors)
-            for part in gradients
-        ]
-    wanted = [tensor for tensor, part in zip(inputs, gradients, strict=True) if part is not None and tensor is not None]
-    again = torch.autograd.grad(plan.second(plan, *inputs), wanted, grad, create_graph=True)
-    found = iter(again)
-    return [None if part is None else next(found) for part in gradients]
-
-
-class _NoSecondDerivative(torch.autograd.Function):
-    """Identity whose backward raises: a gradient that would mislead is not given."""
-
-    @staticmethod
-    def forward(ctx: Any, operation: str, output: Tensor, *inputs: Tensor) -> Tensor:
-        ctx.operation = operation
-        return output.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, ...]:
-        raise NotImplementedError(
-            f"{ctx.operation}: second derivatives through slices are not given for this kernel: with its kink, the Hessian"
-            " of a fixed set of slices is zero almost everywhere and says nothing of that of the distance. Use"
-            ' method="exact", or a smooth kernel such as "gaussian"'
-        )

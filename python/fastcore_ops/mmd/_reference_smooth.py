@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -180,9 +181,9 @@ def fourier(
         length = (stretch * _spectrum.rounded_up(span / sigma) if finite else 1.0) + margin
         first, count, all_modes = _spectrum.window(kernel, d, shape, low, high, length)
         wanted.append(all_modes if finite else 0)
-        modes = first + torch.arange(int(count), dtype=torch.float64)
-        c = torch.from_numpy(_spectrum.coefficients(kernel, d, shape, kink, length, modes.numpy())).to(x.device)
-        angles = (2 * math.pi / (length * sigma)) * modes.to(x.device)
+        modes = first + np.arange(int(count), dtype=np.float64)
+        c = torch.from_numpy(_spectrum.coefficients(kernel, d, shape, kink, length, modes)).to(x.device)
+        angles = (2 * math.pi / (length * sigma)) * torch.from_numpy(modes).to(x.device)
         series = _fourier_slice(z_x, z_y, a, b, angles, c, shares)
         slices.append(_add(series, _mean_part(z_x, z_y, a, b, shares), -kink / (length * sigma * sigma)))
     modes_wanted = torch.tensor(wanted, dtype=torch.int64, device=x.device)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from .._arrays import to_tensor
-from . import _plan
 from ._exact import exact_distance
-from ._reference_rank import GRAD_X
 from ._request import Call, Options, prepare, warn_if_rough
+from ._transforms import transformed
+from ._value import sliced_gradient, sliced_value, wanted_gradients
 
 
 def sliced_mmd(
@@ -148,9 +148,9 @@ def sliced_mmd(
     call = prepare("sliced_mmd", x, y, given)
     if not call.plans:
         return call.sample.answer(exact_distance(call.sample, call.kernel, given.unbiased, given.half))
-    if _plan.wanted_gradients(call.x, call.y, None, None):
+    if wanted_gradients(call.x, call.y):
         warn_if_rough("sliced_mmd", given)
-    value = torch.cat([_plan.value(*part) for part in _each(call)]).reshape(call.batch)
+    value = torch.cat([sliced_value(*part) for part in _each(call)]).reshape(call.batch)
     return call.sample.answer(value)
 
 
@@ -235,8 +235,7 @@ process_group, sharded, nu, alpha, beta, degree
         points = to_tensor("sliced_mmd_grad", "x", x)
         if call.plans:
             warn_if_rough("sliced_mmd_grad", given)
-            parts = [_plan.run(plan, x, y, a, b, GRAD_X).grad_x for plan, x, y, a, b in _each(call)]
-            whole = torch.cat([part for part in parts if part is not None])
+            whole = torch.cat([sliced_gradient(*part) for part in _each(call)])
             grad = whole.reshape(*call.batch, *points.shape[-2:]).sum_to_size(points.shape).to(points.dtype)
         else:
             grad = _exact_gradient(call, given).sum_to_size(points.shape).to(points.dtype)
@@ -244,11 +243,15 @@ process_group, sharded, nu, alpha, beta, degree
 
 
 def _exact_gradient(call: Call, given: Options) -> Tensor:
-    leaf = call.sample.x.detach().requires_grad_()
-    sample = replace(call.sample, x=leaf)
+    def total(x: Tensor) -> Tensor:
+        return exact_distance(replace(call.sample, x=x), call.kernel, given.unbiased, given.half).sum()
+
+    leaf = call.sample.x.detach()
+    if transformed():
+        found: Tensor = torch.func.grad(total)(leaf)
+        return found
     with torch.enable_grad():
-        value = exact_distance(sample, call.kernel, given.unbiased, given.half)
-        (grad,) = torch.autograd.grad(value.sum(), leaf)
+        (grad,) = torch.autograd.grad(total(leaf.requires_grad_()), leaf)
     return grad
 
 

@@ -10,13 +10,17 @@ from torch import Tensor
 
 from .. import _backend, _checks
 from .._arrays import to_tensor
-from . import _inputs, _plan, _walk
+from . import _inputs, _walk
 from ._directions import slicing_constant
 from ._plan import Plan
 from ._reference_rank import GRAD_X, GRAD_Y, VALUE
 from ._slices import Slices, choose
+from ._value import sliced_value
 
 _OPERATION = "sliced_wasserstein"
+_NO_SECOND = (
+    "second derivatives are not given: those of fixed slices do not see that the matching of their points changes"
+)
 _MOST_P = 32.0  # powers of differences overflow soon after
 
 
@@ -51,6 +55,8 @@ def sliced_wasserstein(
     ------
     ValueError, TypeError
         Naming the argument, what was expected and what came.
+    NotImplementedError
+        In the backward of a backward: the matching of points changes where a fixed set of slices has no derivative.
 
     References
     ----------
@@ -73,7 +79,7 @@ def sliced_wasserstein(
     if sample.batch.numel() == 0:
         return sample.answer(sample.nothing())
     scale = _scale(flat_x, flat_y)
-    power = _plan.value(_wasserstein_plan(chosen, flat_x, order), flat_x / scale, flat_y / scale, None, None)
+    power = sliced_value(_wasserstein_plan(chosen, flat_x, order), flat_x / scale, flat_y / scale, None, None)
     none = power == 0
     distance = scale.view(-1) * torch.where(none, power, torch.where(none, 1.0, power).pow(1 / order))
     return sample.answer(distance.to(sample.dtype).reshape(sample.batch))
@@ -111,4 +117,5 @@ def _wasserstein_plan(slices: Slices, x: Tensor, p: float) -> Plan:
         total=slices.count,
         backend=backend,
         value_dtype=torch.float64,
+        no_second=_NO_SECOND,
     )

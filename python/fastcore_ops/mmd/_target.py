@@ -19,6 +19,11 @@ from ._slices import Slices, choose
 
 _X_OUTPUTS = GRAD_X | VALUE | POTENTIAL_X
 _OPERATION = "SlicedTarget"
+_NO_SECOND = (
+    "second derivatives through the slices of a target are not given: with the kernel's kink, the Hessian of a fixed set of"
+    " slices is zero almost everywhere and says nothing of that of the distance. Give the points of the target themselves,"
+    ' with method="exact"'
+)
 
 
 class SlicedTarget:
@@ -234,6 +239,7 @@ class SlicedTarget:
             backend=backend,
             shift=self._shift,
             centred=False,
+            no_second=_NO_SECOND,
         )
 
     def _against_points(
