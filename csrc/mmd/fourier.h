@@ -81,8 +81,8 @@ struct Window {
 };
 
 FC_HD Window find_window(const Spectrum& spectrum, const Band& band, double length) {
-  const double least = ::ceil(band.low * length), most = ::floor(band.high * length);
-  const double first = least < 1 ? 1 : least, last = most < first ? first : lesser(most, 0x1p50), wanted = last - first + 1;
+  const double least = ::ceil(band.low * length), most = ::floor(band.high * length), far = 0x1p50;
+  const double first = lesser(least > 1 ? least : 1, far), reach = lesser(most - first + 1, far), wanted = reach > 1 ? reach : 1;
   const double taken = double(kMostModes);
   if (wanted <= taken) return {first, wanted, wanted};
   double left = first, right = first + wanted - taken;

@@ -99,8 +99,9 @@ class FourierSlice {
   int64_t run(const T* x, const T* y, int64_t n, int64_t m, const double* a, const double* b, const SliceOutputs<T>& out) {
     const PointRange of_x = loops_.range_of(x, n), of_y = loops_.range_of(y, m);
     const double low = std::min(of_x.low, of_y.low), range = std::max(of_x.high, of_y.high) - low;
-    if (!of_x.finite || !of_y.finite || !(range - range == 0)) return spoil(out, n, m);
-    series_ = &store_.of_range(range / bandwidth_);
+    const double relative = range / bandwidth_;
+    if (!of_x.finite || !of_y.finite || !(relative - relative == 0)) return spoil(out, n, m);
+    series_ = &store_.of_range(relative);
     const double period = series_->length * bandwidth_, middle = low + 0.5 * range;
     const bool kinked = store_.band().kink != 0;
     x_.fill(loops_, x, a, n, middle, 1 / period, unbiased_, kinked);

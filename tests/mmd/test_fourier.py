@@ -180,6 +180,16 @@ def test_modes_beyond_the_cap_are_counted_and_the_largest_taken(fourier):
     assert c[100:-100].min() >= c[[99, -100]].max()
 
 
+@pytest.mark.parametrize("name", [*KERNELS, "laplace"])
+def test_bandwidths_far_below_the_range(fourier, name):
+    """Where a spectrum lies beyond the modes whose phases are known it is cut, and says so; where the ratio overflows: NaN."""
+    x, y = problems.sample(2)
+    found = fourier(name, x, y, d=40, bandwidth=1e-30)
+    assert all(part.isfinite().all() for part in found) and (found[5] > _spectrum.MAX_MODES).all()
+    *parts, modes = fourier(name, x, y, d=40, bandwidth=1e-310)
+    assert all(part.isnan().all() for part in parts) and (modes == 0).all()
+
+
 @pytest.mark.parametrize("order", [-40.0, -3.5, -0.5, 0.0, 0.5, 4.0])
 def test_bessel_integral_without_bessel(order):
     special = pytest.importorskip("scipy.special")

@@ -168,7 +168,8 @@ def fourier(
     Frequencies low and high are times the bandwidth; the period of a slice is stretch * range + margin * bandwidth, the
     range rounded up to a power of 2^(1/8). With a kink the series is that of f + kink / bandwidth (|x| - x^2 / period), and
     the parabola's part is added here: the caller adds kink / bandwidth times the distance of r = 1. The last output is
-    the number of modes that the band holds (never more than 4096 are taken), 0 for a slice that is not finite.
+    the number of modes that the band holds (never more than 4096 are taken), 0 for a slice that is not finite, or not in units
+    of the bandwidth.
     """
     shares, sigma = _shares(x, y, unbiased), float(bandwidth)
     slices, wanted = [], []
@@ -176,9 +177,9 @@ def fourier(
         a, b = _row(x_weights, x.double(), p), _row(y_weights, y.double(), p)
         z_x, z_y = x[p].double(), y[p].double()
         union = torch.cat([z_x, z_y]).detach()
-        span = float(union.max() - union.min())
-        finite = math.isfinite(span)
-        length = (stretch * _spectrum.rounded_up(span / sigma) if finite else 1.0) + margin
+        relative = float((union.max() - union.min()) / bandwidth)
+        finite = math.isfinite(relative)
+        length = (stretch * _spectrum.rounded_up(relative) if finite else 1.0) + margin
         first, count, all_modes = _spectrum.window(kernel, d, shape, low, high, length)
         wanted.append(all_modes if finite else 0)
         modes = first + np.arange(int(count), dtype=np.float64)

@@ -17,6 +17,7 @@ from ._directions import slicing_constant
 
 GAUSSIAN, LAPLACE, MATERN, RATIONAL_QUADRATIC, IMQ = 1, 2, 3, 4, 5  # as in the operators
 MAX_MODES = 4096
+_FARTHEST = 2.0**50  # mode: beyond it a point's phase is not known
 Floats = NDArray[np.float64]
 
 
@@ -151,8 +152,8 @@ def window(kernel: int, d: int, shape: float, low: float, high: float, length: f
 
     Where the band holds more than MAX_MODES, those with the largest coefficients are taken.
     """
-    first = max(1.0, math.ceil(low * length))
-    wanted = max(first, min(math.floor(high * length), 2.0**50)) - first + 1
+    first = min(max(1.0, math.ceil(low * length)), _FARTHEST)
+    wanted = min(max(math.floor(high * length) - first + 1, 1.0), _FARTHEST)
     if wanted <= MAX_MODES:
         return first, wanted, wanted
     left, right = first, first + wanted - MAX_MODES
