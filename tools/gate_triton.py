@@ -2,7 +2,7 @@
 
 A kernel file lists in COMPILE_GATE what to compile: (kernel, {argument: type}, {constexpr: value}), say
     COMPILE_GATE = [(add_kernel, {"x": "*fp32", "n": "i64"}, {"BLOCK": 128})]
-A kernel `*_kernel` that is in no list fails the gate.
+Among the constants `num_warps` may stand too. A kernel `*_kernel` that is in no list fails the gate.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ TARGET = GPUTarget("cuda", 90, 32)
 
 
 def compile_one(kernel: triton.JITFunction, arguments: dict, constants: dict) -> str:
+    options = {name: constants[name] for name in ("num_warps",) if name in constants}
+    constants = {name: value for name, value in constants.items() if name not in options}
     # constexprs belong to the signature too, and all in the order of the parameters
     signature = {name: arguments.get(name, "constexpr") for name in kernel.arg_names}
     begun = time.monotonic()
-    compiled = triton.compile(ASTSource(fn=kernel, signature=signature, constexprs=constants), target=TARGET)
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    compiled = triton.compile(source, target=TARGET, options=options)
     return f"{compiled.metadata.shared} B shared, {time.monotonic() - begun:.1f} s"
 
 

@@ -15,7 +15,7 @@ _NAMESPACES = {
     "triton": "fastcore_triton",
     "cuda_on_cpu": "fastcore_cuda_on_cpu",
 }
-_TRITON_MODULES = ("sinkhorn_newton", "optim", "mmd_exact")  # those that register operators
+_TRITON_MODULES = ("sinkhorn_newton", "optim", "mmd_exact", "mmd_fourier")  # those that register operators
 _ISA_NAMES = ("baseline", "v3", "v4")
 _absent: dict[str, str] = {}
 _loaded: set[str] = set()

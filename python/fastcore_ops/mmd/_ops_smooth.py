@@ -10,7 +10,7 @@ from .. import _backend, _native
 from . import _reference_smooth
 
 _backend.register("mmd_soe", _reference_smooth.soe, ("cpp", "cuda"))
-_backend.register("mmd_fourier", _reference_smooth.fourier, ("cpp",))
+_backend.register("mmd_fourier", _reference_smooth.fourier, ("cpp", "triton"))
 
 
 def _slices_fake(x: Any, y: Any, outputs: int) -> tuple[Any, ...]:
