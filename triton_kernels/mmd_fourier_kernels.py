@@ -29,7 +29,7 @@ from .mmd_fourier_series import (
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 # Points of a tile of sums, which one warp adds up without a barrier; of a tile of outputs; consecutive modes of either.
 # The interpreter counts operations, not elements.
-BLOCK_SUMS, BLOCK_POINTS, BLOCK_MODES = (64, 64, 128) if INTERPRETED else (32, 128, 8)
+BLOCK_SUMS, BLOCK_POINTS, BLOCK_MODES = (128, 128, 256) if INTERPRETED else (32, 128, 8)
 BLOCK_VALUE = tl.constexpr(128)
 GROUPS_AT_ONCE = tl.constexpr(8)
 MOMENTS = tl.constexpr(4)  # sums of weights, of their magnitudes, of weight u and weight u^2

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fastcore_ops import _backend, _native
+from fastcore_ops.mmd import _cases_smooth
 
 from . import rank_problems as problems
 
@@ -41,15 +42,15 @@ def weights(n):
     return drawn / drawn.sum()
 
 
-def both(name, *arguments):
-    """Outputs of the C++ kernel and of the CUDA kernel, on the CPU."""
+def both(name, *arguments, on_gpu="cuda"):
+    """Outputs of the C++ kernel and of the GPU's, on the CPU."""
 
     def call(backend, device):
         moved = [a.to(device) if isinstance(a, torch.Tensor) else a for a in arguments]
         found = _native.handle(name, backend)(*moved)
         return [part.cpu() for part in (found if isinstance(found, tuple) else (found,))]
 
-    return call("cpp", "cpu"), call("cuda", "cuda")
+    return call("cpp", "cpu"), call(on_gpu, "cuda")
 
 
 def assert_close(got, want, rtol):
@@ -143,6 +144,77 @@ def test_cuda_sums_of_exponentials(kernel, r, dtype):
             torch.testing.assert_close(got, want, rtol=0, atol=units * unit)
 
 
+def modes(kernel, dtype, d=10, bandwidth=3.0, unbiased=False):
+    """What mmd_fourier takes after points and weights."""
+    code, shape = _cases_smooth._KERNELS[kernel]
+    series = _cases_smooth._series(code, shape, d, dtype == torch.float64, bandwidth, "cpu")
+    return tuple((series | {"unbiased": unbiased}).values())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernel", _cases_smooth._KERNELS)
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (127, 129), (20_000, 9000), (300_001, 31)])
+def test_cuda_fourier_modes(n, m, kernel, dtype, require):
+    """As the CPU's but for the order of sums, whose terms are at most 1: potentials cancel, gradients are a difference."""
+    require("triton")
+    x, y = draw(3, n, dtype, 0, "ties"), draw(3, m, dtype, 1) + 0.5
+    for pair, unbiased in (((None, None), False), ((None, None), n > 1), ((weights(n), weights(m)), False)):
+        cpu, gpu = both("mmd_fourier", x, y, *pair, *modes(kernel, dtype, unbiased=unbiased), on_gpu="triton")
+        for got, want in zip(gpu[:2], cpu[:2], strict=True):
+            assert_close(got, want, 4 * torch.finfo(dtype).eps + 1e-11)
+        for got, want in zip(gpu[2:5], cpu[2:5], strict=True):
+            assert_close(got, want, 1e-10)
+        assert torch.equal(gpu[5], cpu[5])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernel", _cases_smooth._KERNELS)
+@pytest.mark.parametrize("n", [1, 1000, 50_000])
+def test_cuda_fourier_modes_of_equal_clouds(n, kernel, dtype, require):
+    """Zero in any order, and nothing but NaN where a point is not finite."""
+    require("triton")
+    x = draw(4, n, dtype)
+    y = x[:, torch.randperm(n, generator=torch.Generator().manual_seed(0))].contiguous()
+    x[3, n // 2] = torch.inf
+    *parts, count = both("mmd_fourier", x, y, None, None, *modes(kernel, dtype), on_gpu="triton")[1]
+    assert all((part[:3] == 0).all() for part in parts[:3])
+    assert all(part[3].isnan().all() for part in parts) and count[3] == 0
+
+
+def test_cuda_fourier_modes_of_many_slices(require):
+    """More slices than are worked on at once, x a list of more than 2^31 numbers: each as if it were alone."""
+    require("triton")
+    if torch.cuda.get_device_properties(0).total_memory < 40 << 30:
+        pytest.skip("needs 40 GB of GPU memory")
+    x = torch.randn(2200, 1_000_000, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+    y = draw(2200, 40, torch.float32).cuda()
+    op, series = _native.handle("mmd_fourier", "triton"), modes("gaussian", torch.float32)[:-1]
+    width, *others = (part.cuda() if isinstance(part, torch.Tensor) else part for part in series)
+    whole = op(x, y, None, None, width, *others, 5)
+    for p in (0, 1024, 2199):
+        alone = op(x[p : p + 1], y[p : p + 1], None, None, width, *others, 5)
+        assert_close(alone[0], whole[0][p : p + 1], 1e-6)
+        assert_close(alone[2], whole[2][p : p + 1], 1e-9)
+
+
+def test_cuda_fourier_modes_repeat_and_wait_for_nothing(require):
+    require("triton")
+    op = _native.handle("mmd_fourier", "triton")
+    x, y = draw(200, 20_000, torch.float32).cuda(), draw(200, 9000, torch.float32, 1).cuda()
+    for kernel, pair in (("laplace", (None, None)), ("imq", (weights(20_000).cuda(), weights(9000).cuda()))):
+        series = [part.cuda() if isinstance(part, torch.Tensor) else part for part in modes(kernel, torch.float32)]
+        op(x, y, *pair, *series)  # compiles
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            runs = [op(x, y, *pair, *series) for _ in range(3)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        for run in runs[1:]:
+            for got, want in zip(run, runs[0], strict=True):
+                assert torch.equal(got, want)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("depth", [64, 1024, 4096, 1 << 16])
 def test_cuda_hadamard(depth, dtype):
@@ -179,7 +251,10 @@ def test_cuda_repeats_and_waits_for_nothing():
                 assert torch.equal(got, want)
 
 
-def test_cuda_uses_the_kernels():
+def test_cuda_uses_the_kernels(require):
+    require("triton")
+    for op in ("mmd_fourier", "mmd_exact_fwd", "mmd_exact_bwd"):
+        assert _backend.pick(op, torch.device("cuda")) is _native.handle(op, "triton")
     for op, backends in _backend.registered().items():
         if op.startswith("mmd_") and "cuda" in backends:
             assert _backend.pick(op, torch.device("cuda")) is _native.handle(op, "cuda")
