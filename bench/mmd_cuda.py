@@ -24,10 +24,12 @@ from bench.peers.mmd_data import Problem
 from bench.report import Row
 from bench.timing import seconds
 from fastcore_ops import _backend
+from fastcore_ops.mmd import _spectrum
 
 DEVICE = torch.device("cuda")
 GRAD_X, POINTS = 1, 7  # outputs: gradient in x; both gradients and the value
 RECIPE = "three sorts"
+SAME_MODES = 1e-6  # float64 on both sides, gradients float32
 SAME_GRADIENT = 1e-3  # ties aside, and rounding of the products, both sides say the same
 COLUMNS = ("case", "ours", "against", "its figure", "compared", "at least / aim", "bounds")
 LABELLINGS = 1000
@@ -257,6 +259,31 @@ def _exponentials(row: Row, context: Context, slices: int, n: int) -> None:
     versus(row, context, f"sums of exponentials, r = 1.5, P = {slices}, N = M = {n}", sides, "-")
 
 
+def _modes(row: Row, context: Context, kernel: str, shape: float, slices: int, n: int, d: int) -> None:
+    """The bandwidth is that of clouds in R^d whose slices are standard normal: their median distance."""
+    x, y = _projections(slices, n), _projections(slices, n, 1) + 0.3
+    code = {"gaussian": _spectrum.GAUSSIAN, "matern": _spectrum.MATERN}[kernel]
+    sigma = torch.full((), (2.0 * d) ** 0.5, dtype=torch.float64, device=DEVICE)
+    series = (code, d, shape, 0.0, *_spectrum.band(code, d, shape, False), *_spectrum.period(code, d, False))
+    op, wanted = operator("mmd_fourier"), int(_reference_modes(x[:1], y[:1], sigma, series)[5])
+    sides = {
+        "ours": lambda: op(x, y, None, None, sigma, *series, False, GRAD_X)[0],
+        "torch": lambda: _reference_modes(x, y, sigma, series)[0],
+        "transfer": transfer(x, y),
+        "with value and both gradients": lambda: op(x, y, None, None, sigma, *series, False, POINTS),
+    }
+    case = f"Fourier modes, {kernel}, d = {d}, {wanted} modes, P = {slices}, N = M = {n}"
+    versus(row, context, case, sides, "-", SAME_MODES)
+
+
+def _reference_modes(x: Tensor, y: Tensor, sigma: Tensor, series: tuple[float, ...]) -> tuple[Tensor, ...]:
+    """The same in torch's operations, slice by slice, in float64."""
+    found: tuple[Tensor, ...] = _backend.pick("mmd_fourier", DEVICE, "reference")(
+        x, y, None, None, sigma, *series, False, GRAD_X
+    )
+    return found
+
+
 def operators(context: Context) -> Row:
     """Row 11: each operator alone. Nothing is promised there."""
     row = opened(context, 11, "Operators of the kernel distances alone, on the GPU", COLUMNS)
@@ -270,6 +297,8 @@ def operators(context: Context) -> Row:
     lines["hadamard of long points"] = partial(_hadamard, row, context, n, 3072)
     lines["permutations"] = partial(_permutations, row, context, n, 32, 10)
     lines["sums of exponentials"] = partial(_exponentials, row, context, 132, n)
+    for kernel, shape, d in (("gaussian", 0.0, 10), ("gaussian", 0.0, 784), ("matern", 1.5, 10)):
+        lines[f"modes {kernel} {d}"] = partial(_modes, row, context, kernel, shape, 64, n, d)
     for case, line in lines.items():
         guarded(row, case, line)
     row.note("transfer: the operator's inputs read once and its output written once, by torch")
