@@ -8,6 +8,7 @@ import torch
 
 import fastcore_ops as fo
 from fastcore_ops import mmd
+from fastcore_ops.mmd import _permuted_modes
 
 KERNELS = ("riesz", "gaussian", "laplace", "matern", "rational_quadratic", "imq")
 
@@ -28,6 +29,18 @@ def test_statistic_is_the_sliced_distance(kernel):
         result = mmd.mmd_test(x, y, num_permutations=5, generator=seeded(), **options)
         want = float(fo.sliced_mmd(x, y, generator=seeded(), **options))
         assert result.statistic == pytest.approx(want, rel=1e-9 if kernel != "imq" else 1e-6)
+
+
+@pytest.mark.parametrize("kernel", KERNELS[1:])
+def test_slices_may_share_a_product(kernel, monkeypatch):
+    """Features of all slices at once, of two or three, of one."""
+    x, y = normal(40, 4), normal(30, 4, seed=1) + 0.3
+    found = []
+    for room in (1 << 20, 70 * 400, 1):
+        monkeypatch.setattr(_permuted_modes, "_FEATURES", room)
+        found.append(mmd.mmd_test(x, y, num_permutations=9, kernel=kernel, num_slices=9, generator=seeded()).null)
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], rtol=1e-11)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
