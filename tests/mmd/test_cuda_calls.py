@@ -51,15 +51,16 @@ def test_cuda_sliced_mmd(kernel, options, d):
     same_on_both(call, *clouds(d=d))
 
 
-def test_cuda_sliced_mmd_with_weights():
+@pytest.mark.parametrize("kernel", ["riesz", "gaussian", "laplace", "imq"])
+def test_cuda_sliced_mmd_with_weights(kernel):
     directions = fo.mmd.make_directions(5, 20, dtype=torch.float64)
     x, y = clouds()
     a, b = (torch.rand(len(t), dtype=torch.float64) + 0.1 for t in (x, y))
 
     def call(x, y, a, b):
-        return fo.sliced_mmd(
-            x, y, x_weights=a / a.sum(), y_weights=b / b.sum(), directions=directions.to(x.device), signed=True
-        )
+        options = {} if kernel == "riesz" else {"bandwidth": 1.5}
+        masses = {"x_weights": a / a.sum(), "y_weights": b / b.sum(), "signed": True}
+        return fo.sliced_mmd(x, y, kernel=kernel, directions=directions.to(x.device), **masses, **options)
 
     same_on_both(call, x, y, a, b)
 
@@ -110,7 +111,7 @@ def test_cuda_target_and_flow():
 def test_cuda_other_calls():
     x, y = clouds()
     directions = fo.mmd.make_directions(5, 20, dtype=torch.float64)
-    for kernel in ("riesz", "gaussian"):
+    for kernel in ("riesz", "gaussian", "laplace"):
         here = fo.mmd.mmd_test(x, y, kernel=kernel, bandwidth=1.0, num_permutations=99, directions=directions)
         there = fo.mmd.mmd_test(
             x.to(DEVICE),
