@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastcore_ops.mmd import _spectrum
+from fastcore_ops.mmd import _differentiable_modes, _spectrum
+from fastcore_ops.mmd._kernels import Kernel
 
 from . import smooth_problems as problems
 
@@ -131,6 +132,30 @@ def test_potentials_are_the_weights_gradients(fourier, name, signed):
     *_, in_a, in_b, _ = fourier(name, x, y, a, b, d=3)
     torch.testing.assert_close(in_a[0], problems.numeric_gradient(lambda t: value(t, b), a), rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(in_b[0], problems.numeric_gradient(lambda t: value(a, t), b), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("room", [1 << 22, 3000, 1])
+def test_values_for_autograd(fourier, name, room, monkeypatch):
+    """What autograd goes through twice has the operator's value and gradients, however many slices are taken at once."""
+    monkeypatch.setattr(_differentiable_modes, "_ANGLES", room)
+    code, shape, _ = KERNELS[name]
+    kernel, factor = Kernel(name, 1.5, shape), 1.5**-1.0 if name == "imq" else 1.0
+    assert kernel.code == code
+    x, y = problems.sample(6)
+    x, y = x * torch.arange(1, 7)[:, None], y * torch.arange(1, 7)[:, None]
+    for masses, unbiased in (((None, None), False), ((None, None), True), (problems.weights(9, 7, signed=True), False)):
+        wanted = fourier(name, x, y, *masses, unbiased=unbiased, d=3)
+        leaves = [x.clone().requires_grad_(), y.clone().requires_grad_()]
+        found = _differentiable_modes.slice_values(kernel, 3, True, *leaves, *masses, unbiased)
+        slopes = torch.autograd.grad(found.sum(), leaves)
+        for got, want in zip((found, *slopes), (wanted[2], wanted[0], wanted[1]), strict=True):
+            torch.testing.assert_close(got, factor * want, rtol=1e-10, atol=1e-13)
+    x[2, 3] = torch.nan
+    leaf = x.requires_grad_()
+    found = _differentiable_modes.slice_values(kernel, 3, True, leaf, y, None, None, False)
+    (slope,) = torch.autograd.grad(found.sum(), leaf)
+    assert found[2].isnan() and slope[2].isnan().all() and slope[[0, 1, 3, 4, 5]].isfinite().all()
 
 
 @pytest.mark.parametrize("name", [*KERNELS, "laplace"])

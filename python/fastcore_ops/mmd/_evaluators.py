@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .. import _backend
 from . import _profiles, _walk
+from ._differentiable_modes import slice_values
 from ._directions import slicing_constant
 from ._kernels import Kernel
 from ._plan import Evaluate, Plan
@@ -60,7 +61,6 @@ def differentiable(kernel: Kernel, d: int, unbiased: bool, dtype: torch.dtype) -
     """Value (B,) of a plan as torch that autograd can go through twice; None where the Hessian of slices misleads."""
     if kernel.name in _KINKED or (kernel.name == "matern" and kernel.shape == 0.5):
         return None
-    slices = profile(kernel, d, dtype)
 
     def value(plan: Plan, x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> Tensor:
         rows = plan.slices.explicit(x.shape[-1]).double()
@@ -68,9 +68,9 @@ def differentiable(kernel: Kernel, d: int, unbiased: bool, dtype: torch.dtype) -
         clouds = [(cloud - shift).double() @ rows.t() for cloud in (x, y)]
         found = []
         for i in range(x.shape[0]):
-            weights = [None if w is None else w[i] for w in (a, b)]
+            of_x, of_y = (None if w is None else w[i] for w in (a, b))
             tx, ty = (cloud[i].t() for cloud in clouds)
-            found.append(slices(tx, ty, *weights, unbiased, 4, "reference")[2].sum())
+            found.append(slice_values(kernel, d, dtype == torch.float64, tx, ty, of_x, of_y, unbiased).sum())
         total = torch.stack(found) * (plan.factor / plan.total)
         return total.to(x.dtype)
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import _backend
@@ -15,7 +14,6 @@ from . import _spectrum
 from ._kernels import Kernel
 
 _FEATURES = 1 << 20  # numbers of features that are made together; 16 times as many on a GPU
-Floats = NDArray[np.float64]
 
 
 def permuted_modes(kernel: Kernel, d: int, tx: Tensor, labels: Tensor, backend: str | None) -> Tensor:
@@ -36,7 +34,7 @@ def permuted_modes(kernel: Kernel, d: int, tx: Tensor, labels: Tensor, backend: 
     if not all(math.isfinite(span) for span in spans):
         return torch.full_like(total, math.nan)
     centred = tx.double() - 0.5 * (bottom + top)[:, None]
-    series = [_series(code, d, kernel.shape, kink, span, tx.dtype == torch.float64) for span in spans]
+    series = [_spectrum.series(code, d, kernel.shape, kink, span, tx.dtype == torch.float64) for span in spans]
     for start, stop in _groups([len(c) for _, c, _ in series], n, tx.is_cuda):
         group, points = series[start:stop], centred[start:stop]
         of_slice = torch.from_numpy(np.repeat(np.arange(stop - start), [len(c) for _, c, _ in group])).to(tx.device)
@@ -52,17 +50,6 @@ def permuted_modes(kernel: Kernel, d: int, tx: Tensor, labels: Tensor, backend: 
         op = _backend.pick("mmd_permutation", tx.device, backend)
         total += kink / sigma * op(tx, labels).sum(0)
     return total * sigma ** (-2 * kernel.shape) if kernel.name == "imq" else total
-
-
-def _series(code: int, d: int, shape: float, kink: float, span: float, double: bool) -> tuple[Floats, Floats, float]:
-    """Angles of the modes over positions, coefficients and period of a slice, in units of the bandwidth."""
-    low, high = _spectrum.band(code, d, shape, double)
-    stretch, margin = _spectrum.period(code, d, double)
-    length = stretch * _spectrum.rounded_up(span) + margin
-    first, count, _ = _spectrum.window(code, d, shape, low, high, length)
-    modes: Floats = first + np.arange(int(count), dtype=np.float64)
-    rates: Floats = modes * (2 * math.pi / length)
-    return rates, _spectrum.coefficients(code, d, shape, kink, length, modes), length
 
 
 def _groups(counts: list[int], n: int, on_gpu: bool) -> Iterator[tuple[int, int]]:

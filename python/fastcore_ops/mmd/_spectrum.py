@@ -169,3 +169,14 @@ def coefficients(kernel: int, d: int, shape: float, kink: float, length: float, 
     found = np.exp(log_spectrum(kernel, d, shape, modes / length)) / length
     result: Floats = found - kink * length / (2 * (math.pi * modes) ** 2)
     return result
+
+
+def series(code: int, d: int, shape: float, kink: float, span: float, double: bool) -> tuple[Floats, Floats, float]:
+    """Angles of the modes over positions, coefficients and period of a slice of that range, in units of the bandwidth."""
+    low, high = band(code, d, shape, double)
+    stretch, margin = period(code, d, double)
+    length = stretch * rounded_up(span) + margin
+    first, count, _ = window(code, d, shape, low, high, length)
+    modes: Floats = first + np.arange(int(count), dtype=np.float64)
+    rates: Floats = modes * (2 * math.pi / length)
+    return rates, coefficients(code, d, shape, kink, length, modes), length
