@@ -39,7 +39,8 @@ def main() -> int:
     if "clang" in nb.stdout(*shlex.split(cxx), "--version").lower():
         print(f"vectorisation gate: {cxx} is not GCC; skipped")
         return 0
-    flags = [*nb.OPTIMISE, *nb.ABI, "-fopt-info-vec-optimized", "--param", "vect-epilogues-nomask=0"]
+    instance = ["-DFC_ONLY_V3"] if os.uname().machine == "x86_64" else []
+    flags = [*nb.OPTIMISE, *nb.ABI, *instance, "-fopt-info-vec-optimized", "--param", "vect-epilogues-nomask=0"]
     jobs = [nb.compile_cpp(s, "vectorised", flags) for s in nb.cpp_sources() if s.name.endswith("_cpu.cpp")]
     nb.run_jobs(jobs)
     seen: dict[tuple[str, int], int] = {}

@@ -46,18 +46,6 @@ def pytest(*args: str, **env: str) -> Command:
     return python("-m", "pytest", "-q", "-p", "no:cacheprovider", *args, **env)
 
 
-def isas() -> list[str]:
-    """The instruction sets of this CPU, the best last."""
-    info = Path("/proc/cpuinfo")
-    flags = set(info.read_text().split("flags", 1)[-1].split("\n", 1)[0].split()) if info.exists() else set()
-    found = ["baseline"]
-    if {"avx2", "fma", "bmi2", "f16c"} <= flags:
-        found.append("v3")
-        if {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"} <= flags:
-            found.append("v4")
-    return found
-
-
 def preload() -> dict[str, str]:
     """The sanitizers' run-time libraries, with libstdc++ or a thrown C++ exception aborts."""
     cxx = shlex.split(native_build.compiler())
@@ -93,7 +81,7 @@ def _cpu() -> list[Command]:
 
 @stage("isa", "parity and determinism on the lesser instruction sets")
 def _isa() -> list[Command] | str:
-    lesser = isas()[:-1]  # the CPU tests have run on the best one
+    lesser = native_build.cpu_isas()[:-1]  # the CPU tests have run on the best one
     selected = ["tests", *APART, "-m", "isa and not gpu and not triton"]
     return [pytest(*selected, FASTCORE_CPU_ISA=isa) for isa in lesser] or "this CPU has but the baseline"
 

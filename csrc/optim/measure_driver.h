@@ -67,7 +67,7 @@ Tensor measure(const char* op, StepArguments&& args, bool by_row) {
   with_type(op, args.parameter_dtype(), args.state_dtype(), [&](auto number) {
     using T = decltype(number);
     const Steps steps(args, prepare<Rule, T>, 0, false);
-    const Staging staging(args, Rule::read_only, isa_baseline::reads_parameter<Rule>);
+    const Staging staging(args, Rule::read_only, *FC_PICK_ISA(reads_parameter<Rule>));
     measure_pieces(args, pieces, steps, staging, FC_PICK_ISA(measure_block<Rule, T>), Rule::sums, data<double>(out));
     return 0;
   });

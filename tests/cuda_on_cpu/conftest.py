@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from . import twin
+from . import processes, twin
 
 
 def pytest_configure(config):
@@ -15,7 +15,17 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="g++ is not installed"))
 
 
+def pytest_collection_finish(session):
+    """Tests that wait for other processes come last; those begin with the first test."""
+    session.items.sort(key=lambda item: _in_processes(item))
+
+
+def _in_processes(item):
+    return item.path.name == "test_cuda_on_cpu_processes.py"
+
+
 @pytest.fixture(scope="package", autouse=True)
-def _built():
-    for mode in twin.MODES:
-        twin.build(mode)
+def _built(request):
+    twin.build(*twin.MODES)
+    if any(_in_processes(item) for item in request.session.items):
+        processes.running()

@@ -66,20 +66,26 @@ def _link(mode: str, name: str, objects: list[Path], shared: bool) -> native.Job
     return native.Job(out, command, objects)
 
 
-def build(mode: str) -> None:
-    """Brings everything of one mode up to date."""
+def _jobs(mode: str) -> tuple[list[native.Job], list[native.Job]]:
+    """What is compiled for one mode, and then linked."""
     runtime_only = mode == "portable"
     kernels = [p for p in sorted((ROOT / "csrc").glob("*/*.cu")) if not (MODES[mode][0] and p.name in MORE_OF_THE_SAME)]
     library = [] if runtime_only else [*kernels, HERE / "registration.cpp"]
     programs = [HERE / f"{name}.cu" for name in PROGRAMS if not (runtime_only and name == "planted_bugs")]
     jobs = {source: _compile(mode, source) for source in [*RUNTIME, *library, *programs]}
-    native.run_jobs(list(jobs.values()))
     runtime = [jobs[source].output for source in RUNTIME]
     links = [_link(mode, p.stem, [*runtime, jobs[p].output], shared=False) for p in programs]
     if library:
         objects = [*runtime, *(jobs[source].output for source in library)]
         links.append(_link(mode, library_path(mode).name, objects, shared=True))
-    native.run_jobs(links)
+    return list(jobs.values()), links
+
+
+def build(*modes: str) -> None:
+    """Brings everything of these modes up to date: sanitized files first, which take the longest."""
+    compiled, linked = zip(*(_jobs(mode) for mode in sorted(modes, key=lambda mode: not MODES[mode][0])), strict=True)
+    native.run_jobs([job for jobs in compiled for job in jobs])
+    native.run_jobs([job for jobs in linked for job in jobs])
 
 
 def library_path(mode: str) -> Path:
@@ -140,5 +146,4 @@ class Twin:
 
 
 if __name__ == "__main__":
-    for chosen in sys.argv[1:] or MODES:
-        build(chosen)
+    build(*(sys.argv[1:] or MODES))
