@@ -110,7 +110,9 @@ def _fourier_inputs(dtype: torch.dtype, device: str, seed: int) -> dict[str, Inp
     for k, (name, clouds) in enumerate(_variants(dtype, device, seed).items()):
         if name in ("one_value", "coincident"):  # 0 there, and rounding in the reference
             continue
-        for form, (kernel, shape) in kernels if name in ("plain", "signed") else (kernels[k % 5], kernels[(k + 2) % 5]):
+        for form, (kernel, shape) in (
+            kernels if name in ("plain", "weights", "signed") else (kernels[k % 5], kernels[(k + 2) % 5])
+        ):
             for d in (1, 40) if name in ("plain", "signed") else (5,):
                 width = 30.0 if name == "outlier" else 2.0
                 found[f"{name}_{form}_{d}"] = {**clouds, **_series(kernel, shape, d, double, width, device)}
