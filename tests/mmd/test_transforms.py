@@ -92,3 +92,24 @@ def test_sliced_mmd_grad_under_vmap():
     got = torch.func.vmap(lambda one: fo.sliced_mmd_grad(one, y, directions=DIRECTIONS))(x)
     want = torch.stack([fo.sliced_mmd_grad(one, y, directions=DIRECTIONS) for one in x])
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", [*SMOOTH, "exact", "divergence"])
+def test_second_derivatives_where_one_cloud_is_made_of_the_other(name):
+    """The way through y is the graph's to walk, not the second derivative's: it would count twice."""
+    x = draw(5, 3).requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: CALLS[name](x, 2 * x[:4].sin() + 0.3), (x,))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (CALLS["wasserstein"], "sliced_wasserstein: .*matching of their points changes$"),
+        (lambda x, y: fo.sliced_mmd(x, fo.mmd.SlicedTarget(y)), "sliced_mmd: .*points of the target themselves"),
+    ],
+)
+def test_where_there_is_no_hessian_the_remedy_is_one_that_the_call_has(call, words):
+    x = draw(6, 3).requires_grad_()
+    (grad,) = torch.autograd.grad(call(x, draw(5, 3, seed=1)), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match=words):
+        grad.sum().backward()
