@@ -12,6 +12,7 @@ from .._checks import positive_float, reject
 from ._inputs import Sample, check_pair
 from ._kernel_sum import kernel_means, kernel_sum
 from ._kernels import Kernel, median_distance
+from ._log_mean import log_gaussian_mean
 
 
 def _gaussian(operation: str, name: str, bandwidth: Any) -> Kernel:
@@ -35,8 +36,8 @@ def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: float | None = None)
     Returns
     -------
     tensor, array or float
-        One number for each of the batch, differentiable. Infinite where the samples are so far apart, in bandwidths, that no
-        kernel between them is above 0.
+        One number for each of the batch, differentiable. Samples may be so far apart, in bandwidths, that no kernel between
+        them is above the smallest float: they are compared by the logarithms of the kernels then, at the cost of plain torch.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def cauchy_schwarz_divergence(x: Any, y: Any, *, bandwidth: float | None = None)
 def _divergence(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
     kernel = kernel.of_sample(x, y)
     within_x, within_y = (kernel_sum(points, None, None, None, kernel) for points in (x, y))
-    return within_x.log() + within_y.log() - 2 * kernel_sum(x, y, None, None, kernel).log()
+    return within_x.log() + within_y.log() - 2 * log_gaussian_mean(x, y, kernel)
 
 
 def _stacked(values: list[Tensor], sample: Sample) -> Tensor:

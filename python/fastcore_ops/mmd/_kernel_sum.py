@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from .. import _backend
 from . import _reference_exact as reference
 from ._kernels import Kernel
 from ._matern_table import CLOSED_FORMS, matern_table
-from ._transforms import one_by_one, second_order, transformed
+from ._transforms import one_by_one, recomputed, second_order, transformed
 
 _Given = Tensor | None
 
@@ -217,11 +216,6 @@ def _tile(x: Tensor, y: Tensor, u: Tensor, v: Tensor, first: int | None, *number
     return left, right, value @ v, u @ value
 
 
-def _recomputed(*arguments: Any) -> Any:
-    """A tile that is computed again in the backward, so that memory is that of one; torch.func does not take that."""
-    return checkpoint(_tile, *arguments, use_reentrant=False, preserve_rng_state=False)
-
-
 def _differentiable(
     x: Tensor,
     y: Tensor | None,
@@ -242,7 +236,7 @@ def _differentiable(
     for rows in reference.row_tiles(first, second):
         start = rows.start if y is None and not diagonal else None
         arguments = (first[rows], second, u_all[rows], v_all, start, code, scale, shape)
-        left, down, top, across = _tile(*arguments) if transformed() else _recomputed(*arguments)
+        left, down, top, across = recomputed(_tile, *arguments)
         lefts.append(left)
         tops.append(top)
         right, bottom = right + down, bottom + across

@@ -7,11 +7,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 def transformed() -> bool:
     """Whether a transform of torch.func (grad, vmap, …) is at work: native operators know nothing of them."""
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def recomputed(tile: Callable[..., Any], *arguments: Any) -> Any:
+    """A tile that is computed again in the backward, so that memory is that of one; torch.func does not take that."""
+    if transformed():
+        return tile(*arguments)
+    return checkpoint(tile, *arguments, use_reentrant=False, preserve_rng_state=False)
 
 
 def pullback(
