@@ -128,6 +128,15 @@ def sharded_batches_weights_and_float32():
 
 
 @check
+def points_that_coincide_on_different_ranks():
+    x, y = clouds(3)
+    options = {"kernel": "log", "unbiased": True, "sharded": True, "num_slices": 6}
+    assert bool(fo.sliced_mmd(**shard({"x": x, "y": y}), generator=seeded(), **options).isfinite())
+    y[-1] = x[0]
+    assert float(fo.sliced_mmd(**shard({"x": x, "y": y}), generator=seeded(), **options)) == -torch.inf
+
+
+@check
 def shards_without_a_group_use_that_of_all():
     x, y = clouds(3)
     own = shard({"x": x, "y": y})

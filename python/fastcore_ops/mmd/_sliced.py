@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .._arrays import to_tensor
+from ._coincidences import infinite_pairs
 from ._exact import exact_distance
 from ._request import Call, Options, prepare, warn_if_rough
 from ._transforms import transformed
@@ -52,8 +53,8 @@ def sliced_mmd(
     kernel : str, default "riesz"
         "riesz": ``-rho^r``; "gaussian": ``exp(-rho^2 / 2 s^2)``; "laplace": ``exp(-rho / s)``; "matern" (``nu``);
         "rational_quadratic": ``(1 + rho^2 / 2 alpha s^2)^-alpha``; "imq": ``(s^2 + rho^2)^-beta``; "log": ``-log rho``
-        (only with ``unbiased``); "thin_plate": ``rho^2 log rho`` (may be negative unless the means agree); "polynomial":
-        ``(<u, v> / d + 1)^degree`` (always exact).
+        (only with ``unbiased``; infinite where points coincide); "thin_plate": ``rho^2 log rho`` (may be negative unless the
+        means agree); "polynomial": ``(<u, v> / d + 1)^degree`` (always exact).
     r : float, default 1.0
         Exponent of "riesz", between 0 and 2. For r <= 1/2 the sliced gradient in the points has infinite variance: a
         warning.
@@ -150,8 +151,10 @@ def sliced_mmd(
         return call.sample.answer(exact_distance(call.sample, call.kernel, given.unbiased, given.half))
     if wanted_gradients(call.x, call.y):
         warn_if_rough("sliced_mmd", given)
-    value = torch.cat([sliced_value(*part) for part in _each(call)]).reshape(call.batch)
-    return call.sample.answer(value)
+    value = torch.cat([sliced_value(*part) for part in _each(call)])
+    if call.kernel.name == "log" and call.y is not None:
+        value = value + infinite_pairs(call.x, call.y, call.plans[0].ranks if given.sharded else None).to(value.dtype)
+    return call.sample.answer(value.reshape(call.batch))
 
 
 def sliced_mmd_grad(
