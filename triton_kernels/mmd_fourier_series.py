@@ -111,12 +111,12 @@ def rounded_up(size):
 
 
 @triton.jit
-def find_window(length, low, high, constant, power, factor, order, FORM: tl.constexpr):
-    """First mode, modes taken, modes that the band holds; where those are too many, the largest are taken."""
+def find_window(length, low, high, constant, power, factor, order, FORM: tl.constexpr, KINKED: tl.constexpr):
+    """First mode, modes taken, modes that the band holds; where those are too many, the largest are taken (see fourier.h)."""
     first = tl.minimum(tl.maximum(tl.ceil(low * length), 1.0), 1125899906842624.0)
     wanted = tl.minimum(tl.maximum(tl.floor(high * length) - first + 1.0, 1.0), 1125899906842624.0)
     count = tl.minimum(wanted, 4096.0)
-    right = first + wanted - count
+    right = first if KINKED else first + wanted - count
     pair = tl.arange(0, 2)
     while first < right:
         middle = tl.floor(0.5 * (first + right))
@@ -166,7 +166,7 @@ def fourier_series_kernel(
     relative = span / sigma
     finite = (odd == 0.0) & (relative - relative == 0.0)
     length = rounded_up(tl.where(finite, relative, 0.0)) * stretch + margin
-    first, count, asked = find_window(length, low, high, constant, power, factor, order, FORM)
+    first, count, asked = find_window(length, low, high, constant, power, factor, order, FORM, KINKED)
     count = tl.where(finite, count, 0.0)
     fact, modes = facts + p * FACTS, coefficients + p * MOST_MODES
     places = tl.arange(0, BLOCK_SERIES)

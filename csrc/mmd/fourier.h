@@ -75,7 +75,7 @@ inline double rounded_up(double size) {
 }
 
 // First mode, modes taken, modes that the band holds. Where it holds more than kMostModes, those with the largest
-// coefficients are taken.
+// coefficients are taken: without a kink around the spectrum's peak, with one, whose share falls like k^-2, the first.
 struct Window {
   double first, count, wanted;
 };
@@ -85,6 +85,7 @@ FC_HD Window find_window(const Spectrum& spectrum, const Band& band, double leng
   const double first = lesser(least > 1 ? least : 1, far), reach = lesser(most - first + 1, far), wanted = reach > 1 ? reach : 1;
   const double taken = double(kMostModes);
   if (wanted <= taken) return {first, wanted, wanted};
+  if (band.kink != 0) return {first, taken, wanted};
   double left = first, right = first + wanted - taken;
   while (left < right) {
     const double middle = ::floor((left + right) / 2);

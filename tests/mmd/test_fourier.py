@@ -230,7 +230,7 @@ def test_bessel_integral_without_bessel(order):
 @pytest.mark.parametrize(("kernel", "shape"), [(1, 0.0), (2, 0.0), (3, 1.5), (4, 1.0), (5, 0.5)])
 @pytest.mark.parametrize("d", [1, 2, 10, 784, 10**6])
 def test_spectra_sum_to_the_kernel_at_zero(kernel, shape, d):
-    u, density = _spectrum._share_grid(kernel, d, shape)
+    u, density = _spectrum.share_grid(kernel, d, shape)
     assert 2 * np.trapezoid(density, u) == pytest.approx(1, abs=1e-8)
 
 
@@ -252,3 +252,17 @@ def test_bessel_integral_at_any_argument(order):
     error = 1 - np.sign(order) * terms[0] - terms[1]
     assert np.all(np.abs(error) < 1e-8 * (1 + terms[0] + terms[1]))
     assert np.isfinite(_spectrum.log_bessel_integral(order, np.exp(np.array([-80.0, 80.0, 110.0])))).all()
+
+
+@pytest.mark.parametrize("name", ["laplace", "gaussian"])
+def test_window_where_the_band_holds_too_many_modes(fourier, name):
+    """Laplace's begins at the first mode, where its kink has most of its share; the others lie around their peak."""
+    x, y = problems.sample()
+    *found, modes = fourier(name, x, y, d=5, bandwidth=2e-3)
+    *truth, wanted = problems.operator("mmd_fourier", "reference")(
+        x, y, None, None, *arguments(name, d=5, bandwidth=2e-3), False, problems.ALL
+    )
+    assert torch.equal(modes, wanted)
+    assert int(modes.min()) > _spectrum.MAX_MODES
+    for got, want in zip(found, truth, strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-10 * float(want.abs().max()))

@@ -71,7 +71,7 @@ def log_spectrum(kernel: int, d: int, shape: float, s: Any) -> Floats:
     return result
 
 
-def _share_grid(kernel: int, d: int, shape: float) -> tuple[Floats, Floats]:
+def share_grid(kernel: int, d: int, shape: float) -> tuple[Floats, Floats]:
     """Log frequencies and the density of 2 f^(s) s over them, where it is above 1e-30 of its peak."""
     low, high, points = -40.0, 40.0, 2001
     u = np.linspace(low, high, points)
@@ -85,7 +85,7 @@ def _share_grid(kernel: int, d: int, shape: float) -> tuple[Floats, Floats]:
 
 @lru_cache(maxsize=256)
 def _band(kernel: int, d: int, shape: float, low_share: float, high_share: float) -> tuple[float, float]:
-    u, density = _share_grid(kernel, d, shape)
+    u, density = share_grid(kernel, d, shape)
     steps = 0.5 * (density[1:] + density[:-1]) * (u[1] - u[0])
     below = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
     above = np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]]) / steps.sum()
@@ -94,9 +94,11 @@ def _band(kernel: int, d: int, shape: float, low_share: float, high_share: float
     return float(np.exp(u[first])), float(np.exp(u[min(last, len(u) - 1)]))
 
 
-def _kinked_band(d: int, dropped: float) -> float:
-    """Frequency above which Laplace's spectrum less that of its kink, about kappa (d + 1) / (16 pi^4 s^4), may be dropped."""
-    return (slicing_constant(d, 1.0) * (d + 1) / (24 * math.pi**4 * dropped)) ** (1 / 3)
+def kinked_tail(d: int, s: float) -> float:
+    """Share above a frequency of the kink's spectrum kappa / (2 pi^2 s^2) less Laplace's: about kappa (d + 1) / (16 pi^4 s^4)
+    where that is less than the kink's.
+    """
+    return slicing_constant(d, 1.0) / math.pi**2 * min((d + 1) / (24 * math.pi**2 * s**3), 1 / s)
 
 
 def band(kernel: int, d: int, shape: float, double: bool) -> tuple[float, float]:
@@ -107,7 +109,7 @@ def band(kernel: int, d: int, shape: float, double: bool) -> tuple[float, float]
     kink is not in the series: what is left of the spectrum decays like s^-4, and 1e-4 of it may go.
     """
     if kernel == LAPLACE:
-        return 0.0, max(_kinked_band(d, 1e-4), 1.0)
+        return 0.0, max((slicing_constant(d, 1.0) * (d + 1) / (24 * math.pi**4 * 1e-4)) ** (1 / 3), 1.0)
     high_share = 1e-10 if double and kernel == GAUSSIAN else 1e-5
     return _band(kernel, d, shape, 1e-14 if double else 1e-10, high_share)
 
@@ -150,12 +152,15 @@ def rounded_up(size: float) -> float:
 def window(kernel: int, d: int, shape: float, low: float, high: float, length: float) -> tuple[float, float, float]:
     """First mode, how many are taken and how many the band asks for, at a period of ``length`` bandwidths.
 
-    Where the band holds more than MAX_MODES, those with the largest coefficients are taken.
+    Where the band holds more than MAX_MODES, those with the largest coefficients are taken: without a kink around the
+    spectrum's peak, with one, whose share falls like k^-2, the first.
     """
     first = min(max(1.0, math.ceil(low * length)), _FARTHEST)
     wanted = min(max(math.floor(high * length) - first + 1, 1.0), _FARTHEST)
     if wanted <= MAX_MODES:
         return first, wanted, wanted
+    if kernel == LAPLACE:
+        return first, float(MAX_MODES), wanted
     left, right = first, first + wanted - MAX_MODES
     while left < right:
         middle = math.floor((left + right) / 2)
