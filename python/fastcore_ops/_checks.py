@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import torch
+
+_NOT_THE_USER = tuple(f"{Path(file).parent}/" for file in (__file__, torch.__file__))
+
+
+def users_line() -> int:
+    """Return the ``stacklevel`` with which the caller's warning stands at the first line outside this package and torch."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_NOT_THE_USER):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def reject(

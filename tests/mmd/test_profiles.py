@@ -164,11 +164,65 @@ def test_matern_of_a_half_is_laplace():
 
 def test_a_window_that_is_cut_warns_and_names_the_remedy():
     x, y = problems.sample()
-    with pytest.warns(UserWarning, match=r'4096.*method="exact"'):
+    with pytest.warns(UserWarning, match=r'4096.*off by up to 1\..*range / bandwidth = .*method="exact"'):
         slices_of("gaussian", 3, {}, 1e-5)(x, y, None, None, False, problems.VALUE, None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         slices_of("gaussian", 3, {}, 1.0)(x, y, None, None, False, problems.VALUE, None)
+
+
+CALLS_WITH_A_CUT = {
+    "value": lambda x, y: fo.sliced_mmd(x, y, kernel="gaussian", bandwidth=1e-5, num_slices=4),
+    "gradient": lambda x, y: fo.sliced_mmd_grad(x, y, kernel="laplace", bandwidth=1e-5, num_slices=4),
+    "backward": lambda x, y: fo.sliced_mmd(x.requires_grad_(), y, kernel="imq", bandwidth=1e-5, num_slices=4),
+    "target": lambda x, y: fo.sliced_mmd(x, fo.mmd.SlicedTarget(y), kernel="matern", bandwidth=1e-5),
+    "torch.func": lambda x, y: torch.func.grad(
+        lambda x: fo.sliced_mmd(x, y, kernel="gaussian", bandwidth=1e-5, num_slices=4)
+    )(x),
+    "test": lambda x, y: fo.mmd.mmd_test(x, y, kernel="gaussian", bandwidth=1e-5, num_permutations=9),
+    "rough": lambda x, y: fo.sliced_mmd_grad(x, y, r=0.5, num_slices=4),
+}
+
+
+@pytest.mark.parametrize("name", CALLS_WITH_A_CUT)
+def test_warnings_stand_at_the_users_line(name):
+    x, y = clouds(3)
+    with pytest.warns(UserWarning, match="off by|variance") as seen:
+        CALLS_WITH_A_CUT[name](x, y)
+    assert {warning.filename for warning in seen} == {__file__}
+    assert 'method="exact"' in str(seen[0].message) or name == "test"
+
+
+@pytest.mark.parametrize("d", [1, 3, 20])
+@pytest.mark.parametrize("kernel", SMOOTH)
+@pytest.mark.parametrize("bandwidth", [1e-3, 1e-4])
+def test_a_cut_kernel_is_off_by_no_more_than_the_warning_says(kernel, d, bandwidth, require):
+    """Two Diracs far apart, D^2 = K(0) - K(rho), and two points near them that make the range."""
+    require("cpp")
+    s, w = sphere_nodes(d) if d > 1 else (torch.ones(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64))
+    x, y = 3.0 * s[:, None] * torch.tensor([1.0, -1.0]), 1e-4 * s[:, None]
+    a, b = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        value = float(w @ slices_of(kernel, d, {}, bandwidth)(x, y, a, b, False, problems.VALUE, "cpp")[2])
+    at_zero = bandwidth**-1.0 if kernel == "imq" else 1.0
+    zero, far = (
+        problems.kernel_of_distance(kernel, torch.tensor(t).double(), bandwidth=bandwidth) for t in (0.0, 2.9999)
+    )
+    said = [float(str(warning.message).split("off by up to ")[1].split(". ")[0]) for warning in seen]
+    # One digit is said; the rule over the sphere is off by 5e-3 itself.
+    assert abs(value - float(zero - far)) <= (2 * 1.5 * max(said, default=0.0) + 5e-3) * at_zero
+
+
+@pytest.mark.parametrize("d", [2, 3, 10, 64])
+def test_laplace_keeps_the_modes_that_its_kink_has_most_of(d):
+    """Just beyond the cap: with the window around the spectrum's peak values were off by 1e3."""
+    x, y = clouds(d)
+    bandwidth = {2: 0.006, 3: 0.004, 10: 0.004, 64: 0.02}[d]
+    options = {"kernel": "laplace", "bandwidth": bandwidth}
+    with pytest.warns(UserWarning, match="off by up to 0.0"):
+        value = float(fo.sliced_mmd(x, y, num_slices=64, **options))
+    assert value == pytest.approx(float(fo.sliced_mmd(x, y, method="exact", **options)), rel=0.05)
 
 
 @every

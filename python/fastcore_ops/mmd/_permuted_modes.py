@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .. import _backend
 from . import _spectrum
+from ._cut import warn_of_span
 from ._kernels import Kernel
 
 _FEATURES = 1 << 20  # numbers of features that are made together; 16 times as many on a GPU
@@ -33,6 +34,8 @@ def permuted_modes(kernel: Kernel, d: int, tx: Tensor, labels: Tensor, backend: 
     spans = ((top - bottom) / sigma).tolist()
     if not all(math.isfinite(span) for span in spans):
         return torch.full_like(total, math.nan)
+    if spans:
+        warn_of_span(code, d, kernel.shape, max(spans), tx.dtype == torch.float64, "")
     centred = tx.double() - 0.5 * (bottom + top)[:, None]
     series = [_spectrum.series(code, d, kernel.shape, kink, span, tx.dtype == torch.float64) for span in spans]
     for start, stop in _groups([len(c) for _, c, _ in series], n, tx.is_cuda):

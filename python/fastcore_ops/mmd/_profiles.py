@@ -5,7 +5,6 @@ the distance in R^d.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from .. import _backend
 from . import _spectrum
+from ._cut import warn_where_cut
 from ._directions import slicing_constant
-from ._spectrum import GAUSSIAN, IMQ, LAPLACE, MATERN, MAX_MODES, RATIONAL_QUADRATIC
+from ._spectrum import GAUSSIAN, IMQ, LAPLACE, MATERN, RATIONAL_QUADRATIC
 
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 Slices = Callable[[Tensor, Tensor, Tensor | None, Tensor | None, bool, int, str | None], Outputs]
@@ -105,7 +105,7 @@ def _modes(kernel: int, d: int, shape: float, bandwidth: float | Tensor, dtype: 
         *series, wanted = operator(
             tx, ty, a, b, sigma, kernel, d, shape, kink, low, high, stretch, margin, unbiased, outputs
         )
-        _warn_where_cut(wanted)
+        warn_where_cut(wanted, tx, ty, sigma, kernel, d, shape)
         found: Outputs = tuple(series)
         if kernel == LAPLACE:
             ranks = _backend.pick("mmd_rank", tx.device, backend)(tx, ty, a, b, unbiased, outputs)
@@ -132,22 +132,6 @@ def _sum(left: Outputs, right: Outputs) -> Outputs:
     for one, other in zip(left, right, strict=True):
         one.add_(other)
     return left
-
-
-def _warn_where_cut(wanted: Tensor) -> None:
-    """Say where the cap on modes has cut more than the share that may go. Only where that is free to know: on the CPU, and
-    outside a trace; on a GPU it would wait for the device.
-    """
-    if torch.compiler.is_compiling() or type(wanted) is not Tensor or wanted.device.type != "cpu" or not wanted.numel():
-        return
-    most = int(wanted.max())
-    if most > MAX_MODES:
-        warnings.warn(
-            f"sliced kernel: the spectrum asks for {most} Fourier modes and only {MAX_MODES} are taken: the bandwidth is "
-            'far below the range of the data. Use a larger `bandwidth`, or method="exact".',
-            UserWarning,
-            stacklevel=3,
-        )
 
 
 def _half_digamma(n: int) -> float:

@@ -213,5 +213,5 @@ def warn_if_rough(operation: str, given: Options) -> None:
             f"{operation}: the gradient in the points of slices with {what} has infinite variance, however many there are;"
             ' use a larger r, or method="exact"',
             UserWarning,
-            stacklevel=3,
+            stacklevel=_checks.users_line(),
         )
