@@ -122,8 +122,12 @@ def period(kernel: int, d: int, double: bool) -> tuple[float, float]:
     """Return (stretch, margin): the series of a slice has the period stretch * range + margin * bandwidth.
 
     What comes back from the next period, of 1 - f at most: 1e-4 for d >= 16, 1e-3 below (4e-4 for d = 2, where the tails
-    of f decay most slowly; IMQ and the rational quadratic at d = 1, 4e-3). In float64 the Gaussian leaves 1e-8 from d = 10.
+    of f decay most slowly). In float64 the Gaussian leaves 1e-8 from d = 10. On the line the multiquadrics, whose tails are
+    longest, leave (range / period)^(2 + 2 shape) of the distance, 2e-3 with a stretch of 4: the one slice there is can afford
+    a period three times as long, which leaves 3e-4.
     """
+    if d == 1 and kernel in (RATIONAL_QUADRATIC, IMQ):
+        return 12.0, 8.0
     if d < 4:
         return 4.0, 8.0
     if kernel == GAUSSIAN:
