@@ -17,7 +17,6 @@ from . import smooth_problems as problems
 pytestmark = pytest.mark.native
 KERNELS = {
     "riesz_half": ("riesz", {"r": 0.5}),
-    "riesz": ("riesz", {"r": 1.0}),
     "riesz_three_halves": ("riesz", {"r": 1.5}),
     "gaussian": ("gaussian", {}),
     "laplace": ("laplace", {}),

@@ -32,7 +32,7 @@ def profile(
     kernel: str,
     d: int,
     *,
-    r: float = 1.0,
+    r: float = 1.5,
     bandwidth: float | Tensor | None = None,
     nu: float = 1.5,
     alpha: float = 1.0,
@@ -48,7 +48,8 @@ def profile(
     Parameters
     ----------
     kernel : str
-        "riesz", "gaussian", "laplace", "matern", "rational_quadratic", "imq", "log" or "thin_plate".
+        "riesz" (but for r = 1, whose slices are ranked), "gaussian", "laplace", "matern", "rational_quadratic", "imq", "log"
+        or "thin_plate".
     d : int
         Dimension in which the directions are uniform on the sphere.
     bandwidth : float or Tensor of no dimension, optional
@@ -57,7 +58,7 @@ def profile(
         Parameters of riesz, matern, rational_quadratic and imq.
     """
     if kernel == "riesz":
-        return _ranks(slicing_constant(d, 1.0)) if r == 1.0 else _exponentials(_RIESZ, r, 0.0, slicing_constant(d, r))
+        return _exponentials(_RIESZ, r, 0.0, slicing_constant(d, r))
     if kernel == "log":  # log|x| less a constant, which equal totals take out
         return _exponentials(_LOG, 0.0, 0.0, 1.0)
     if kernel == "thin_plate":
@@ -68,16 +69,6 @@ def profile(
     if bandwidth is None:
         raise TypeError(f"profile: the kernel {kernel!r} needs a bandwidth")
     return _modes(code, d, shape, bandwidth, dtype)
-
-
-def _ranks(constant: float) -> Slices:
-    def slices(
-        tx: Tensor, ty: Tensor, a: Tensor | None, b: Tensor | None, unbiased: bool, outputs: int, backend: str | None
-    ) -> Outputs:
-        found = _backend.pick("mmd_rank", tx.device, backend)(tx, ty, a, b, unbiased, outputs)
-        return _scaled(found, constant)
-
-    return slices
 
 
 def _exponentials(kernel: int, r: float, quadratic: float, scale: float) -> Slices:
