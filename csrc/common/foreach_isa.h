@@ -9,6 +9,9 @@
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define FC_HAS_X86_LEVELS 1
 #include <immintrin.h>
+#else  // one instance only
+#undef FC_ONLY_V3
+#undef FC_ONLY_V4
 #endif
 
 #if !defined(FC_ONLY_V3) && !defined(FC_ONLY_V4)
